@@ -1,0 +1,3 @@
+"""Across-task neural architecture search in JAX."""
+
+__version__ = "0.1.0"

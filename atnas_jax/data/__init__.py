@@ -1,0 +1,1 @@
+"""Images, class tables, splits, and episodes on the device."""

@@ -1,0 +1,161 @@
+"""Episodes drawn on the device from a class table, from keys alone.
+
+An episode of N ways draws N distinct classes, in random order (so which class gets which label is random), and from
+each class K + Q/N distinct images: the first K are support, the rest queries. Everything is jittable with a static
+`EpisodeSpec`; `check_episode_spec` in `table.py` is the host's check that the draw is possible.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+
+from atnas_jax.data.table import ClassTable, split_classes
+from atnas_jax.rng import stream
+from atnas_jax.types import Array, Episode
+
+Normalise = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation per channel, of x/255
+RAW: Normalise = ((0.0,), (1.0,))
+
+
+@dataclass(frozen=True)
+class EpisodeSpec:
+    """The static shape of an episode."""
+
+    ways: int
+    shots: int
+    queries: int  # per class, so Q = ways * queries
+    rotations: bool = False  # the 90-degree rotations of a class count as three more classes; square images only
+    flip: bool = False  # each image is mirrored left to right with probability 1/2
+
+
+def sample_episode(
+    key: Array, table: ClassTable, classes: Array, spec: EpisodeSpec, normalise: Normalise = RAW
+) -> Episode:
+    """Draw one episode from `classes`.
+
+    Args:
+        key: consumed.
+        table: the images.
+        classes: int32 [c], the class ids to draw from, as in `table.meta_train`.
+        spec: static.
+        normalise: static (mean, std) per channel; images become (x/255 - mean) / std.
+
+    Returns:
+        An `Episode`; support and queries are laid out class by class and share no image.
+
+    Raises:
+        ValueError: fewer classes than ways, or rotations of images that are not square.
+    """
+    choices = classes.shape[0] * (4 if spec.rotations else 1)
+    height, width = table.images.shape[1:3]
+    if spec.ways > choices:
+        raise ValueError(f"ways={spec.ways} but only {choices} classes to draw from: type a smaller ways")
+    if spec.rotations and height != width:
+        raise ValueError(f"rotations need square images, these are {height}x{width}: turn rotations off")
+    class_key, item_key, flip_key = jax.random.split(key, 3)
+    drawn = _draw_distinct(class_key, jnp.int32(choices), spec.ways)
+    ids = classes[drawn // 4 if spec.rotations else drawn]
+    start, size = table.offsets[ids], table.offsets[ids + 1] - table.offsets[ids]
+    per_class = spec.shots + spec.queries
+    items = start[:, None] + _draw_distinct(item_key, size, per_class)  # [N,K+Q/N]
+    images = table.images.at[items].get(mode="promise_in_bounds")  # uint8 [N,K+Q/N,H,W,C]
+    if spec.rotations:
+        images = _rotate(images, drawn % 4)
+    if spec.flip:
+        mirrored = jax.random.bernoulli(flip_key, shape=items.shape)[..., None, None, None]
+        images = jnp.where(mirrored, images[..., ::-1, :], images)
+    support, query = images[:, : spec.shots], images[:, spec.shots :]
+    labels = jnp.arange(spec.ways, dtype=jnp.int32)
+    return Episode(
+        _to_float(support.reshape(-1, *images.shape[2:]), normalise),
+        jnp.repeat(labels, spec.shots),
+        _to_float(query.reshape(-1, *images.shape[2:]), normalise),
+        jnp.repeat(labels, spec.queries),
+    )
+
+
+def sample_episodes(
+    key: Array, table: ClassTable, classes: Array, spec: EpisodeSpec, number: int, normalise: Normalise = RAW
+) -> Episode:
+    """Draw `number` independent episodes; every field of the result has a leading T = number."""
+    keys = jax.random.split(key, number)
+    return jax.vmap(lambda k: sample_episode(k, table, classes, spec, normalise))(keys)
+
+
+def fixed_episodes(
+    fingerprint: str,
+    split: str,
+    seed: int,
+    index: Array,
+    table: ClassTable,
+    spec: EpisodeSpec,
+    normalise: Normalise = RAW,
+    rotations: bool = False,
+) -> Episode:
+    """Return evaluation episodes, a pure function of (fingerprint, split, seed, index) and of the spec's N, K and Q.
+
+    Args:
+        fingerprint: `DataSet.fingerprint` (static).
+        split: one of `SPLITS` (static).
+        seed: of the evaluation, not of the run (static).
+        index: int32 [T], which episodes; any chunking of the indices gives the same episodes.
+        table: the images.
+        spec: static; its `rotations` and `flip` are for training and are ignored here.
+        normalise: static (mean, std) per channel.
+        rotations: whether rotated classes take part, as in MAML's own test code; no by default.
+
+    Returns:
+        An `Episode` with a leading T.
+    """
+    root = stream(jax.random.key(seed, impl="threefry2x32"), "evaluation", fingerprint, split)
+    spec = replace(spec, rotations=rotations, flip=False)
+    classes = split_classes(table, split)
+    return jax.vmap(lambda i: sample_episode(jax.random.fold_in(root, i), table, classes, spec, normalise))(
+        jnp.asarray(index, jnp.int32)
+    )
+
+
+def _draw_distinct(key: Array, size: Array, number: int) -> Array:
+    """Draw `number` distinct integers below each `size`, in uniform random order: a Fisher-Yates shuffle cut short.
+
+    The array that is shuffled, a[x] = x, is never made: a[x] is x unless an earlier step i wrote a[slot_i] = value_i,
+    so the cost depends on `number` alone and `size` may be traced.
+
+    Args:
+        key: consumed.
+        size: int32 [...], each at least `number`.
+        number: static.
+
+    Returns:
+        int32 [..., number].
+    """
+    steps = jnp.arange(number, dtype=jnp.int32)
+    slots = steps + jax.random.randint(key, (*size.shape, number), 0, size[..., None] - steps)
+
+    def step(values, i):
+        def read(x):  # a[x] before step i: the last write to x, if any
+            hit = (slots == x[..., None]) & (steps < i)
+            last = jnp.max(jnp.where(hit, steps, -1), axis=-1)
+            written = jnp.take_along_axis(values, jnp.maximum(last, 0)[..., None], axis=-1)[..., 0]
+            return jnp.where(last >= 0, written, x)
+
+        drawn = read(jnp.take(slots, i, axis=-1))
+        moved = read(jnp.broadcast_to(i, size.shape))
+        return jnp.where(steps == i, moved[..., None], values), drawn
+
+    _, drawn = jax.lax.scan(step, jnp.zeros_like(slots), steps)
+    return jnp.moveaxis(drawn, 0, -1)
+
+
+def _rotate(images: Array, quarter: Array) -> Array:
+    """Turn class i of images [N,m,H,H,C] by quarter[i] * 90 degrees."""
+    turn = quarter[:, None, None, None, None]
+    images = jnp.where(turn % 2 == 1, jnp.rot90(images, 1, axes=(2, 3)), images)
+    return jnp.where(turn >= 2, images[:, :, ::-1, ::-1], images)
+
+
+def _to_float(images: Array, normalise: Normalise) -> Array:
+    """Convert uint8 to float32 (x/255 - mean) / std."""
+    mean, std = (jnp.asarray(part, jnp.float32) for part in normalise)
+    return (images.astype(jnp.float32) / 255.0 - mean) / std

@@ -1,0 +1,1 @@
+"""Losses, heads, the inner loop and the gradient-based meta-learners."""

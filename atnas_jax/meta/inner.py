@@ -1,0 +1,44 @@
+"""The inner loop: a few differentiable optimiser steps on the support set."""
+
+from collections.abc import Callable
+
+import jax
+import optax
+
+from atnas_jax.types import Array, Params
+
+
+def inner_loop(
+    loss: Callable[[Params], Array],
+    params: Params,
+    optimiser: optax.GradientTransformation,
+    steps: int,
+    *,
+    first_order: bool = False,
+) -> Params:
+    """Return params after `steps` updates: p_{i+1} = p_i + optimiser(grad loss(p_i)) (MAML, Finn et al. 2017, eq. 1).
+
+    Each step is rematerialised, so that the memory of a gradient through the loop is flat in `steps`.
+
+    Args:
+        loss: params -> scalar, the support loss.
+        params: what the inner loop moves.
+        optimiser: any optax transform.
+        steps: I, static.
+        first_order: treat the inner gradients as constants (FOMAML, Finn et al. 2017, section 5.2).
+
+    Returns:
+        The adapted params, differentiable with respect to the given ones.
+    """
+    if steps == 0:
+        return params
+
+    def step(carry, _):
+        params, state = carry
+        grads = jax.grad(loss)(params)
+        grads = jax.lax.stop_gradient(grads) if first_order else grads
+        updates, state = optimiser.update(grads, state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    (params, _), _ = jax.lax.scan(jax.checkpoint(step), (params, optimiser.init(params)), length=steps)
+    return params

@@ -1,0 +1,34 @@
+"""What follows the sum of candidate ops: normalisation, scale and shift, relu, and the down-sampling of a block."""
+
+import jax.numpy as jnp
+
+from atnas_jax.nets.norm import normaliser
+from atnas_jax.nets.pool import max_pool2
+from atnas_jax.types import Array, Params
+
+
+def init_norm(channels: int) -> Params:
+    """Return {"scale": ones [C], "bias": zeros [C]}."""
+    return {"scale": jnp.ones(channels), "bias": jnp.zeros(channels)}
+
+
+def normalise(y: Array, channels: Array, norm: Params, name: str, reference: int | None) -> Array:
+    """Normalise, scale and shift; float [n,H,W,C] -> the same, zero where `channels` [C] is zero."""
+    mean, inverse = normaliser(y, channels, name, reference)
+    return ((y - mean) * (inverse * norm["scale"]) + norm["bias"]) * channels
+
+
+def norm_relu_pool(y: Array, channels: Array, norm: Params, name: str, reference: int | None) -> Array:
+    """Compute max_pool2(relu(normalise(y))) on a quarter of the values; float [n,H,W,C] -> [n,H//2,W//2,C].
+
+    Normalisation is affine per channel given its statistics, so it commutes with pooling up to the sign of the scale.
+    """
+    mean, inverse = normaliser(y, channels, name, reference)
+    sign = jnp.where(norm["scale"] < 0, -1.0, 1.0)
+    pooled = sign * max_pool2(sign * y)
+    return relu((pooled - mean) * (inverse * norm["scale"]) + norm["bias"]) * channels
+
+
+def relu(x: Array) -> Array:
+    """Return max(x, 0) by selection, whose derivative at 0 is 0 at every order."""
+    return jnp.where(x > 0, x, 0.0)

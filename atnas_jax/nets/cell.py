@@ -1,0 +1,128 @@
+"""The masked supernet of the cell family, see `space/cell.py` for how cells are wired."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from atnas_jax.nets.block import init_norm, normalise, relu
+from atnas_jax.nets.conv import conv
+from atnas_jax.nets.ops import chosen_op, he_normal, init_op, mixed_op
+from atnas_jax.space.cell import CellSpec, input_pairs, node_slot
+from atnas_jax.types import Array, Params
+
+
+class CellSupernet(nn.Module):
+    """All stacks of cells of a space in one set of weights; attributes as in `ChainSupernet`."""
+
+    spec: CellSpec
+    normalisation: str
+    execution: str
+    implementation: str
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array, reference: int | None = None) -> Array:
+        """Map images [n,H,W,C] under a mask [E,O] to the last feature map [n,h,w,B*C]."""
+        spec = self.spec
+        stem = self.param("stem", init_unit, 3, x.shape[-1], spec.channels)
+        before = last = unit(stem, x, spec.stem_stride, self.normalisation, reference, self.implementation)
+        for layer in range(spec.layers):
+            params = self.param(f"cell{layer}", init_cell, spec, before.shape[-1], last.shape[-1])
+            inputs = cell_inputs(params, spec, layer, before, last, self.normalisation, reference, self.implementation)
+            cell = "reduce" if layer in spec.reductions else "normal"
+            rows = mask[node_slot(spec, cell, 0) :][: 3 * spec.nodes].reshape(spec.nodes, 3, -1)
+            run = self._chosen_cell if self.execution == "switch" else self._mixed_cell
+            before, last = last, run(params, inputs, rows, reference)
+        return last
+
+    def _chosen_cell(self, params, inputs, rows, reference):
+        """Scan over the nodes, so that a cell compiles each op twice and not once an edge."""
+        spec = self.spec
+        ones = jnp.ones(spec.channels)
+        states = jnp.concatenate([jnp.stack(inputs), jnp.zeros((spec.nodes, *inputs[0].shape), inputs[0].dtype)])
+        pairs, first = jnp.asarray(pair_table(spec)), jnp.asarray(first_edge(spec))
+
+        def node(states, at):
+            j, row, norm = at
+            pair = pairs[j, jnp.argmax(row[0])]
+            total = 0.0
+            for side in range(2):
+                weights = jax.tree.map(lambda leaf, edge=first[j] + pair[side]: leaf[edge], params["edges"])
+                ops = row[1 + side, : len(spec.ops)]
+                total += chosen_op(spec.ops, weights, ops, states[pair[side]], spec.channels, 1, self.implementation)
+            new = relu(normalise(total, ones, norm, self.normalisation, reference))
+            return states.at[2 + j].set(new), None
+
+        states, _ = jax.lax.scan(node, states, (jnp.arange(spec.nodes), rows, params["norms"]))
+        return jnp.concatenate(list(states[2:]), -1)
+
+    def _mixed_cell(self, params, inputs, rows, reference):
+        """Fold every edge into one convolution, weighted by how likely the edge and its ops are."""
+        spec, states = self.spec, list(inputs)
+        for j in range(spec.nodes):
+            pairs = np.asarray(input_pairs(j))
+            total = 0.0
+            for i in range(2 + j):
+                likely = [(rows[j, 0, : len(pairs)] * (pairs[:, side] == i)).sum() for side in range(2)]
+                weights = sum(likely[side] * rows[j, 1 + side, : len(spec.ops)] for side in range(2))
+                edge = jax.tree.map(lambda leaf, e=first_edge(spec)[j] + i: leaf[e], params["edges"])
+                total += mixed_op(spec.ops, edge, weights, states[i], spec.channels, 1, self.implementation)
+            norm = jax.tree.map(lambda leaf, j=j: leaf[j], params["norms"])
+            states.append(relu(normalise(total, jnp.ones(spec.channels), norm, self.normalisation, reference)))
+        return jnp.concatenate(states[2:], -1)
+
+
+def first_edge(spec: CellSpec) -> np.ndarray:
+    """Return int [B]: the number of the edge from state 0 to each node; edge (i, j) is first_edge[j] + i."""
+    return np.cumsum([0] + [2 + j for j in range(spec.nodes - 1)])
+
+
+def pair_table(spec: CellSpec) -> np.ndarray:
+    """Return int [B,pairs,2], the pairs of inputs of each node, padded with the first pair."""
+    most = len(input_pairs(spec.nodes - 1))
+    rows = [list(input_pairs(j)) for j in range(spec.nodes)]
+    return np.asarray([row + row[:1] * (most - len(row)) for row in rows])
+
+
+def init_unit(key: Array, size: int, c_in: int, c_out: int) -> Params:
+    """Return the weights of a convolution with its norm."""
+    return {"kernel": he_normal(key, (size, size, c_in, c_out), size * size * c_in), "norm": init_norm(c_out)}
+
+
+def unit(
+    params: Params, x: Array, stride: int, name: str, reference: int | None, implementation: str
+) -> Array:
+    """Convolve and normalise; float [n,H,W,c] -> [n,ceil(H/stride),ceil(W/stride),C]."""
+    y = conv(x, params["kernel"], stride, 1, implementation)
+    return normalise(y, jnp.ones(y.shape[-1]), params["norm"], name, reference)
+
+
+def init_cell(key: Array, spec: CellSpec, c_before: int, c_last: int) -> Params:
+    """Return the weights of one cell: "before", "last" (preprocessing), "edges" [edges,...] and "norms" [B,...]."""
+    keys = jax.random.split(key, 3)
+    edges = sum(2 + j for j in range(spec.nodes))
+    edge_keys = jax.random.split(keys[2], edges)
+
+    def one_edge(edge_key):
+        c = spec.channels
+        weights = {op: init_op(jax.random.fold_in(edge_key, i), op, c, c) for i, op in enumerate(spec.ops)}
+        return {op: leaf for op, leaf in weights.items() if leaf}
+
+    return {
+        "before": init_unit(keys[0], 1, c_before, spec.channels),
+        "last": init_unit(keys[1], 1, c_last, spec.channels),
+        "edges": jax.vmap(one_edge)(edge_keys),
+        "norms": jax.tree.map(lambda leaf: jnp.stack([leaf] * spec.nodes), init_norm(spec.channels)),
+    }
+
+
+def cell_inputs(
+    params: Params, spec: CellSpec, layer: int, before: Array, last: Array, name: str, reference: int | None, impl: str
+) -> tuple[Array, Array]:
+    """Return the two preprocessed inputs of a cell, float [n,h,w,C] each."""
+    stride = 2 if layer in spec.reductions else 1
+    extra = 1 if before.shape[1:3] == last.shape[1:3] else 2
+    return (
+        unit(params["before"], relu(before), stride * extra, name, reference, impl),
+        unit(params["last"], relu(last), stride, name, reference, impl),
+    )

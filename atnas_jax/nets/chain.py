@@ -1,0 +1,89 @@
+"""The masked supernet of the chain family, see `space/chain.py` for what a block computes."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from atnas_jax.nets.block import init_norm, norm_relu_pool, normalise, relu
+from atnas_jax.nets.conv import take_channels
+from atnas_jax.nets.ops import chosen_op, init_op, mixed_op
+from atnas_jax.nets.pool import max_pool2
+from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, op_slot, width_slot
+from atnas_jax.types import Array, Params
+
+
+class ChainSupernet(nn.Module):
+    """All chains of a space in one set of weights.
+
+    Attributes:
+        spec: the chain space.
+        normalisation: see `nets/norm.py`.
+        execution: "switch" runs the branch that a one-hot mask picks; "folded" computes any mixture with one
+            convolution a block.
+        implementation: see `nets/conv.py`.
+    """
+
+    spec: ChainSpec
+    normalisation: str
+    execution: str
+    implementation: str
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array, reference: int | None = None) -> Array:
+        """Map images [n,H,W,C] under a mask [E,O] to the last feature map [n,h,w,widest]."""
+        spec = self.spec
+        depths = jnp.asarray(spec.depths)
+        for block in range(len(spec.ops)):
+            params = self.param(f"block{block}", init_block, spec, block, x.shape[-1])
+            active = (mask[DEPTH_SLOT, : len(spec.depths)] * (depths > block)).sum()
+            weights = mask[op_slot(block), : len(spec.ops[block])]
+            channels = width_mask(spec, mask[width_slot(block), : len(spec.widths)])
+            x = self._block(block, params, x, weights, channels, active, reference)
+        return x
+
+    def _block(self, block, params, x, weights, channels, active, reference):
+        spec, stride, widest = self.spec, self.spec.strides[block], self.spec.widths[-1]
+        op_stride = stride if spec.downsample == "stride" else 1
+        run = chosen_op if self.execution == "switch" else mixed_op
+        y = run(spec.ops[block], params, weights, x, widest, op_stride, self.implementation)
+        out = finish(spec, block, y, x, channels, params["norm"], self.normalisation, reference)
+        if block < spec.depths[0]:
+            return out
+        passed = take_channels(down(x, spec, stride), widest)
+        if self.execution == "switch":
+            return jnp.where(active > 0, out, passed)
+        return active * out + (1 - active) * passed
+
+
+def init_block(key: Array, spec: ChainSpec, block: int, c_in: int) -> Params:
+    """Return the weights of one block: op name -> weights, and "norm"."""
+    ops, widest = spec.ops[block], spec.widths[-1]
+    weights = {op: init_op(jax.random.fold_in(key, i), op, c_in, widest) for i, op in enumerate(ops)}
+    return {op: leaf for op, leaf in weights.items() if leaf} | {"norm": init_norm(widest)}
+
+
+def width_mask(spec: ChainSpec, weights: Array) -> Array:
+    """Return the channels float [widest] that a (mixture of) width keeps: the first ones."""
+    kept = jnp.arange(spec.widths[-1]) < jnp.asarray(spec.widths)[:, None]
+    return weights @ kept.astype(weights.dtype)
+
+
+def down(x: Array, spec: ChainSpec, stride: int) -> Array:
+    """Return the down-sampling that a block's input undergoes, whatever its op."""
+    if stride == 1:
+        return x
+    return x[:, ::2, ::2] if spec.downsample == "stride" else max_pool2(x)
+
+
+def finish(
+    spec: ChainSpec, block: int, y: Array, x: Array, channels: Array, norm: Params, name: str, reference: int | None
+) -> Array:
+    """Return the output of an active block from the sum of its ops y and its input x."""
+    stride = spec.strides[block]
+    if stride == 2 and spec.downsample == "pool":
+        out = norm_relu_pool(y, channels, norm, name, reference)
+    else:
+        out = relu(normalise(y, channels, norm, name, reference))
+    if spec.residual:
+        out = out + take_channels(down(x, spec, stride), out.shape[-1]) * channels
+    return out

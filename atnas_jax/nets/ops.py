@@ -1,0 +1,162 @@
+"""The candidate ops: their weights, how one is computed, and how the linear ones fold into one kernel."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from atnas_jax.nets.conv import conv, depthwise, take_channels
+from atnas_jax.nets.pool import max_pool3
+from atnas_jax.types import Array, Params
+
+# (size, dilation) of the window that an op looks through; max3 is absent because it is the one op that is not linear.
+WINDOW = {
+    "none": (1, 1),
+    "identity": (1, 1),
+    "conv1": (1, 1),
+    "conv3": (3, 1),
+    "sep3": (3, 1),
+    "avg3": (3, 1),
+    "conv5": (5, 1),
+    "sep5": (5, 1),
+    "dil3": (3, 2),
+}
+CONV_SIZE = {"conv1": 1, "conv3": 3, "conv5": 5, "dil3": 3}
+SEPARABLE_SIZE = {"sep3": 3, "sep5": 5}
+
+
+def he_normal(key: Array, shape: tuple[int, ...], fan_in: int) -> Array:
+    """Draw weights from N(0, 2/fan_in) (He et al. 2015, equation 10)."""
+    return jax.random.normal(key, shape) * (2.0 / fan_in) ** 0.5
+
+
+def init_op(key: Array, op: str, c_in: int, c_out: int) -> Params:
+    """Return the weights of an op, {} if it has none.
+
+    Args:
+        key: PRNG key.
+        op: a name out of `space.slots.OPS`.
+        c_in: channels of the input.
+        c_out: channels of the output.
+
+    Returns:
+        {"kernel": [s,s,c_in,c_out]} or {"depthwise": [s,s,c_in], "pointwise": [1,1,c_in,c_out]} or {}.
+    """
+    if op in CONV_SIZE:
+        size = CONV_SIZE[op]
+        return {"kernel": he_normal(key, (size, size, c_in, c_out), size * size * c_in)}
+    if op in SEPARABLE_SIZE:
+        size, (first, second) = SEPARABLE_SIZE[op], jax.random.split(key)
+        scale = 1.0 / size  # keeps the variance: nothing non-linear stands between the two
+        return {
+            "depthwise": jax.random.normal(first, (size, size, c_in)) * scale,
+            "pointwise": he_normal(second, (1, 1, c_in, c_out), c_in),
+        }
+    return {}
+
+
+def apply_op(op: str, params: Params, x: Array, c_out: int, stride: int, implementation: str) -> Array:
+    """Compute one op; float [n,H,W,c_in] -> [n,ceil(H/stride),ceil(W/stride),c_out]."""
+    if op in CONV_SIZE:
+        return conv(x, params["kernel"], stride, 2 if op == "dil3" else 1, implementation)
+    if op in SEPARABLE_SIZE:
+        return conv(depthwise(x, params["depthwise"], stride), params["pointwise"], 1, 1, implementation)
+    if op == "max3":
+        return take_channels(max_pool3(x, stride), c_out)
+    if op == "avg3":
+        return take_channels(depthwise(x, jnp.full((3, 3, x.shape[-1]), 1.0 / 9.0, x.dtype), stride), c_out)
+    x = take_channels(x[:, ::stride, ::stride], c_out)
+    return x if op == "identity" else jnp.zeros_like(x)
+
+
+def kernel_of(op: str, params: Params, c_in: int, c_out: int, size: int) -> Array:
+    """Return the kernel [size,size,c_in,c_out] of a linear op, undilated, its taps in the middle."""
+    if op == "none":
+        kernel = jnp.zeros((1, 1, c_in, c_out))
+    elif op in ("identity", "avg3"):
+        own = WINDOW[op][0]
+        kernel = jnp.broadcast_to(jnp.eye(c_in, c_out) / (own * own), (own, own, c_in, c_out))
+    elif op in SEPARABLE_SIZE:
+        kernel = params["depthwise"][..., None] * params["pointwise"][0, 0]
+    else:
+        kernel = params["kernel"]
+    pad = (size - kernel.shape[0]) // 2
+    return jnp.pad(kernel, ((pad, pad), (pad, pad), (0, 0), (0, 0)))
+
+
+def dilate(kernel: Array) -> Array:
+    """Return a 3x3 kernel of dilation 2 as the 5x5 kernel that does the same."""
+    return jnp.zeros((5, 5, *kernel.shape[2:])).at[::2, ::2].set(kernel)
+
+
+def shielded(coefficient: Array, value: Array) -> Array:
+    """Return coefficient * value, where a zero coefficient shuts out even inf and nan.
+
+    The gradient to `value` is exactly zero there, while the gradient to the coefficient stays the inner product with
+    the value, which gradient strategies need of ops that are switched off.
+    """
+    held = lax.stop_gradient(jnp.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0))
+    return coefficient * jnp.where(coefficient == 0, held, value)
+
+
+def mixed_op(
+    ops: tuple[str, ...], params: Params, weights: Array, x: Array, c_out: int, stride: int, implementation: str
+) -> Array:
+    """Compute sum_o weights[o] * op_o(x) with one convolution for all linear ops.
+
+    sum_o m_o conv(x, W_o) = conv(x, sum_o m_o embed(W_o)); only max-pooling stays a term of its own.
+
+    Args:
+        ops: the candidate ops.
+        params: op name -> its weights.
+        weights: float [len(ops)], any mixture.
+        x: float [n,H,W,c_in].
+        c_out: channels of the output.
+        stride: 1 or 2.
+        implementation: see `nets/conv.py`.
+
+    Returns:
+        float [n,ceil(H/stride),ceil(W/stride),c_out].
+    """
+    c_in = x.shape[-1]
+    windows = [WINDOW.get(op, (1, 1)) for op in ops]
+    extent = max((size - 1) * dilation + 1 for size, dilation in windows)
+    kernel = jnp.zeros((extent, extent, c_in, c_out))
+    pooled = jnp.zeros(())
+    for op, weight, (_, dilation) in zip(ops, weights, windows, strict=True):
+        if op not in WINDOW:
+            pooled = shielded(weight, apply_op(op, {}, x, c_out, stride, implementation))
+            continue
+        own = kernel_of(op, params.get(op, {}), c_in, c_out, extent if dilation == 1 else 3)
+        kernel += shielded(weight, own if dilation == 1 else dilate(own))
+    return conv(x, kernel, stride, 1, implementation) + pooled
+
+
+def chosen_op(
+    ops: tuple[str, ...], params: Params, weights: Array, x: Array, c_out: int, stride: int, implementation: str
+) -> Array:
+    """Compute the op that the one-hot weights [len(ops)] pick; shapes as in `mixed_op`.
+
+    Linear ops that look through the same window share a branch, in which their kernels are what is chosen: fewer
+    branches compile, and only one runs when the weights are not batched. The choice is not differentiated.
+    """
+    groups: dict[tuple[int, int], list[str]] = {}
+    for op in ops:
+        groups.setdefault(WINDOW.get(op, (0, 0)), []).append(op)
+    weights = lax.stop_gradient(weights)
+
+    def branch(window, members):
+        def run(params, weights, x):
+            size, dilation = window
+            if size == 0:
+                return apply_op(members[0], {}, x, c_out, stride, implementation)
+            kernels = [kernel_of(op, params.get(op, {}), x.shape[-1], c_out, size) for op in members]
+            kernel = sum(shielded(weights[ops.index(op)], k) for op, k in zip(members, kernels, strict=True))
+            return conv(x, kernel, stride, dilation, implementation)
+
+        return run
+
+    of_op = [list(groups).index(WINDOW.get(op, (0, 0))) for op in ops]
+    index = jnp.asarray(of_op)[jnp.argmax(weights)]
+    branches = [branch(window, members) for window, members in groups.items()]
+    # Without the checkpoint every branch would store the residuals of all others, filled with zeros.
+    return jax.checkpoint(lambda *operands: lax.switch(index, branches, *operands))(params, weights, x)

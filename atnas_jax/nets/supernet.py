@@ -1,0 +1,68 @@
+"""The factory of masked supernets: any space in, a `Model` out."""
+
+import jax
+import jax.numpy as jnp
+
+from atnas_jax.nets.cell import CellSupernet
+from atnas_jax.nets.chain import ChainSupernet
+from atnas_jax.nets.conv import check_implementation
+from atnas_jax.nets.norm import check_normalisation
+from atnas_jax.space.slots import SearchSpace
+from atnas_jax.types import Array, Model, Params
+
+EXECUTIONS = ("switch", "folded")
+READOUTS = ("flatten", "mean")
+
+
+def embed(x: Array, readout: str) -> Array:
+    """Turn the last feature map [n,h,w,C] into an embedding: "flatten" [n,h*w*C] or "mean" [n,C]."""
+    return x.reshape(x.shape[0], -1) if readout == "flatten" else x.mean((1, 2))
+
+
+def make_supernet(
+    space: SearchSpace,
+    image_shape: tuple[int, int, int],
+    *,
+    normalisation: str = "support",
+    readout: str = "flatten",
+    execution: str = "switch",
+    conv: str = "auto",
+) -> Model:
+    """Return the masked supernet of a space.
+
+    Args:
+        space: a chain or cell space.
+        image_shape: (H, W, C) of the images.
+        normalisation: see `nets/norm.py`.
+        readout: "flatten" or "mean", how the last feature map becomes the embedding.
+        execution: "switch" runs one branch a block and needs one-hot, unbatched masks (loop over genotypes); "folded"
+            takes any mask, batched or relaxed, at the price of one convolution of the largest extent.
+        conv: see `nets/conv.py`.
+
+    Returns:
+        Model with init(key) and apply(params, x, mask, reference=None).
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    check_normalisation(normalisation)
+    check_implementation(conv)
+    for name, value, known in (("execution", execution, EXECUTIONS), ("readout", readout, READOUTS)):
+        if value not in known:
+            raise ValueError(f"net.{name}={value!r} is unknown; choose one of {', '.join(known)}")
+    module = {"chain": ChainSupernet, "cell": CellSupernet}[space.family](
+        spec=space.spec, normalisation=normalisation, execution=execution, implementation=conv
+    )
+    mask_shape = (space.num_slots, space.max_choices)
+
+    def init(key: Array) -> Params:
+        return module.init(key, jnp.zeros((1, *image_shape)), jnp.ones(mask_shape))["params"]
+
+    def apply(params: Params, x: Array, mask: Array, reference: int | None = None) -> Array:
+        return embed(module.apply({"params": params}, x, mask, reference), readout)
+
+    def features() -> int:
+        x, mask = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32), jax.ShapeDtypeStruct(mask_shape, jnp.float32)
+        return jax.eval_shape(lambda key, x, mask: apply(init(key), x, mask), jax.random.key(0), x, mask).shape[-1]
+
+    return Model(init, apply, normalisation, features())

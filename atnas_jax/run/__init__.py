@@ -1,0 +1,1 @@
+"""The host loops around the pure functions: search, checkpoints, metrics, progress, results."""

@@ -1,0 +1,144 @@
+"""The check of a config, which refuses a wrong setting in one line before anything compiles."""
+
+import difflib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from atnas_jax.meta.heads import HEADS
+from atnas_jax.meta.learners import INNER_OPTIMISERS, LEARNERS
+from atnas_jax.nets.conv import IMPLEMENTATIONS
+from atnas_jax.nets.norm import NORMALISATIONS
+from atnas_jax.nets.supernet import EXECUTIONS, READOUTS
+from atnas_jax.run.defaults import ROWS, default_config
+from atnas_jax.search.strategies import STRATEGIES
+
+_CHOICES = {
+    "train.schedule": ("cosine", "constant"),
+    "space.family": ("chain", "cell"),
+    "space.chain.downsample": ("pool", "stride"),
+    "space.cell.stem_stride": (1, 2),
+    "data.channels": (0, 1, 3),
+    "net.normalisation": NORMALISATIONS,
+    "net.readout": READOUTS,
+    "net.execution": EXECUTIONS,
+    "net.conv": IMPLEMENTATIONS,
+    "learner.name": tuple(LEARNERS),
+    "learner.head": HEADS,
+    "learner.inner_optimiser": tuple(INNER_OPTIMISERS),
+    "search.strategy": tuple(STRATEGIES),
+    "search.sampler": ("fair", "uniform"),
+}
+_SHARES = ("train.warmup", "search.population_share")
+_SEEDS = ("seed", "protocol.seed")
+_AT_LEAST = {
+    -1: ("learner.eval_inner_steps",),
+    0: (
+        *("data.image_size", "data.difficulty", "train.clip", "learner.inner_steps", "learner.inner_lr"),
+        *("adapt.generations", "search.max_params", "search.max_macs", "log.checkpoint_minutes"),
+    ),
+    1e-9: ("train.outer_lr",),
+    1: (
+        *("protocol.shots", "protocol.queries", "train.shots", "train.queries", "train.tasks", "train.steps"),
+        *("train.chunk", "adapt.copies", "search.generations", "search.episodes"),
+        *("meta_test.random_architectures", "log.every", "log.keep"),
+    ),
+    2: (
+        *("protocol.ways", "protocol.episodes", "train.ways"),
+        *("adapt.population", "adapt.folds", "search.population"),
+    ),
+}
+_RANGES = (
+    {name: (low, math.inf) for low, names in _AT_LEAST.items() for name in names}
+    | dict.fromkeys(_SHARES, (0, 1))
+    | dict.fromkeys(_SEEDS, (0, 2**31 - 1))
+)
+
+
+def setting_names(config: ConfigDict) -> list[str]:
+    """Return the dotted names of all settings, in order."""
+    names = []
+    for name, value in config.items():
+        names += [f"{name}.{below}" for below in setting_names(value)] if isinstance(value, ConfigDict) else [name]
+    return names
+
+
+def unknown_setting(name: str) -> str:
+    """Return the line that refuses the dotted `name` and says the nearest one, or "" where the name is a setting."""
+    names = setting_names(default_config())
+    if name in names:
+        return ""
+    nearest = difflib.get_close_matches(name, names, 1, 0.0)[0]
+    return f"there is no setting {name!r}; the nearest is {nearest!r} (atnas_jax/run/defaults.py has them all)"
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raise ValueError, in one line, where a setting is missing, unknown, of a wrong type, out of range or at odds."""
+    defaults = default_config()
+    for name in setting_names(config):
+        if problem := unknown_setting(name):
+            raise ValueError(problem)
+    for name in setting_names(defaults):
+        _check_type(name, _get(config, name), defaults)
+    for name, allowed in _CHOICES.items():
+        if _get(config, name) not in allowed:
+            raise ValueError(f"{name} is {_get(config, name)!r}; allowed: {', '.join(map(repr, allowed))}")
+    for name, (low, high) in _RANGES.items():
+        if not low <= _get(config, name) <= high or _get(config, name) == math.inf:  # NaN fails the first
+            limit = f"{low} or more" if high == math.inf else f"from {low} to {high}"
+            raise ValueError(f"{name} is {_get(config, name)!r}; it must be {limit}")
+    for problem in _contradictions(config):
+        raise ValueError(problem)
+
+
+def strategy_options(config: ConfigDict) -> dict[str, Any]:
+    """Return the options of the strategy that are set; the others stay the strategy's own."""
+    return {name: value for name, value in config.search.options.items() if value is not None}
+
+
+def _get(config: ConfigDict, name: str) -> Any:
+    for part in name.split("."):
+        if not isinstance(config, ConfigDict) or part not in config:
+            raise ValueError(f"setting {name!r} is missing; start the config from default_config()")
+        config = config[part]
+    return config
+
+
+def _check_type(name: str, value: Any, defaults: ConfigDict) -> None:
+    section, _, last = name.rpartition(".")
+    wanted = (_get(defaults, section) if section else defaults).get_type(last)
+    if value is None and _get(defaults, name) is None:
+        return
+    allowed = (int, float) if wanted is float else wanted
+    if not isinstance(value, allowed) or (isinstance(value, bool) and wanted is not bool):
+        raise ValueError(f"{name} is {value!r}, a {type(value).__name__}; it must be a {wanted.__name__}")
+
+
+def _contradictions(config: ConfigDict) -> Iterator[str]:
+    train, learner, search = config.train, config.learner, config.search
+    steps = train.steps - int(train.warmup * train.steps)
+    if steps < search.generations:
+        yield (
+            f"train.steps {train.steps} leave {steps} after the warm-up, too few for search.generations "
+            f"{search.generations}; raise train.steps or lower train.warmup"
+        )
+    if learner.inner_steps == 0 and (learner.name in ("reptile", "boil") or learner.head != "prototypes"):
+        yield (
+            f"learner.inner_steps 0 with {learner.name!r} and head {learner.head!r} learns nothing; "
+            "take inner_steps 1 or more, or head 'prototypes' with 'maml'"
+        )
+    objectives = search.objectives
+    if objectives[:1] != ("accuracy",) or len(set(objectives)) != len(objectives):
+        yield f"search.objectives is {objectives!r}; it must be distinct names, the first 'accuracy'"
+    if len(objectives) > 1 and search.strategy != "nsga2":
+        yield f"search.strategy {search.strategy!r} looks at the first of {objectives!r} alone; take strategy 'nsga2'"
+    for name, chosen, known in (
+        ("search.objectives", objectives, ("accuracy", "params", "macs")),
+        ("meta_test.rows", config.meta_test.rows, ROWS),
+    ):
+        if unknown := [entry for entry in chosen if entry not in known]:
+            yield f"{name} has {unknown[0]!r}; allowed: {', '.join(map(repr, known))}"
+    if (search.options.elites or 0) >= search.population:
+        yield f"search.options.elites {search.options.elites} must be less than search.population {search.population}"

@@ -1,0 +1,1 @@
+"""Search spaces: slots, genotype <-> mask <-> text, exact costs, Pareto ranks."""

@@ -1,0 +1,107 @@
+"""The chain family: blocks in a row, each with an op and a width, of which the first `depth` are active.
+
+Block b computes y = op(x) [with stride s_b if downsample is "stride"], norm (scale and bias per channel), relu, [2x2
+max-pool if s_b is 2 and downsample is "pool"], [+ its input, sub-sampled and channel-matched, if residual]. Ops without
+parameters keep channels: a narrower input is padded with zeros, a wider one is cut to its first channels. Blocks from
+`depth` on have no parameters and keep only the down-sampling of their input: x[:, ::2, ::2] or the 2x2 max-pool.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from atnas_jax.space.slots import SearchSpace, check_ops
+
+DEPTH_SLOT = 0
+
+
+@dataclass(frozen=True)
+class ChainSpec:
+    """A chain of B blocks.
+
+    Args:
+        ops: per block, the ops it may choose.
+        widths: output channels to choose from, ascending, the same for every block.
+        depths: how many blocks may be active, ascending; the last is B.
+        strides: per block, 1 or 2.
+        downsample: "stride": the op itself strides; "pool": 2x2 max-pool after norm and relu.
+        residual: whether a block adds its input; the op "none" needs it.
+    """
+
+    ops: tuple[tuple[str, ...], ...]
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    strides: tuple[int, ...]
+    downsample: str = "stride"
+    residual: bool = False
+
+
+def op_slot(block: int) -> int:
+    """Return the slot that picks the op of a block."""
+    return 1 + 2 * block
+
+
+def width_slot(block: int) -> int:
+    """Return the slot that picks the width of a block."""
+    return 2 + 2 * block
+
+
+def chain_space(spec: ChainSpec) -> SearchSpace:
+    """Return the space with slots "depth", "op0", "width0", "op1", "width1", ...
+
+    Raises:
+        ValueError: the spec contradicts itself, in one line.
+    """
+    _check(spec)
+    names, choices = ["depth"], [tuple(map(str, spec.depths))]
+    for block, ops in enumerate(spec.ops):
+        names += [f"op{block}", f"width{block}"]
+        choices += [tuple(ops), tuple(map(str, spec.widths))]
+    return SearchSpace("chain", spec, tuple(names), tuple(choices))
+
+
+def hand_made(space: SearchSpace) -> np.ndarray:
+    """Return int32 [E]: 3x3 convolutions, the largest width, full depth; with four blocks this is Conv4.
+
+    Raises:
+        ValueError: a block cannot choose conv3.
+    """
+    genotype = np.asarray(space.cards, np.int32) - 1
+    for block, ops in enumerate(space.spec.ops):
+        if "conv3" not in ops:
+            raise ValueError(f"the hand-made chain needs op 'conv3' in block {block}, whose ops are {', '.join(ops)}")
+        genotype[op_slot(block)] = ops.index("conv3")
+    return genotype
+
+
+def chain_resolutions(spec: ChainSpec, height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """Return the (height, width) at the input of each block and, last, at the output: B + 1 pairs."""
+
+    def down(size: int) -> int:
+        return -(-size // 2) if spec.downsample == "stride" else max(size // 2, 1)
+
+    sizes = [(height, width)]
+    for stride in spec.strides:
+        h, w = sizes[-1]
+        sizes.append((down(h), down(w)) if stride == 2 else (h, w))
+    return tuple(sizes)
+
+
+def _check(spec: ChainSpec) -> None:
+    blocks = len(spec.ops)
+    if blocks == 0:
+        raise ValueError("chain: ops is empty; give one tuple of op names per block")
+    for block, ops in enumerate(spec.ops):
+        check_ops(ops, f"chain block {block}")
+        if "none" in ops and not spec.residual:
+            raise ValueError(f"chain block {block}: op 'none' cuts the chain; set residual=True or drop it")
+    for name, values in (("widths", spec.widths), ("depths", spec.depths)):
+        if not values or values[0] < 1 or any(a >= b for a, b in pairwise(values)):
+            raise ValueError(f"chain: {name} {values!r} must be positive integers in ascending order")
+    if spec.depths[-1] != blocks:
+        raise ValueError(f"chain: the last of depths is {spec.depths[-1]}; it must be the number of blocks, {blocks}")
+    if len(spec.strides) != blocks or any(stride not in (1, 2) for stride in spec.strides):
+        raise ValueError(f"chain: strides {spec.strides!r} must be {blocks} numbers, each 1 or 2")
+    if spec.downsample not in ("stride", "pool"):
+        raise ValueError(f"chain: downsample {spec.downsample!r}; allowed: stride, pool")

@@ -1,0 +1,177 @@
+"""Exact parameters and multiply-adds of a genotype, from static tables.
+
+Counted as parameters: convolution weights (no bias), scale and bias of every norm, weights and bias of the head.
+Counted as multiply-adds: h_out * w_out * weights of the convolution, zero padding included, and D * ways for the head.
+Norms, pools, identity, sums and activations count 0 multiply-adds.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+
+from atnas_jax.space.cell import CELLS, CellSpec, cell_resolutions, node_slot
+from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, chain_resolutions, op_slot, width_slot
+from atnas_jax.space.slots import SearchSpace
+from atnas_jax.types import Array
+
+READOUTS = ("flatten", "mean")
+INT32_MAX = 2**31 - 1
+_KERNEL = {"conv1": 1, "conv3": 3, "conv5": 5, "dil3": 3, "sep3": 3, "sep5": 5}
+
+
+def op_weights(op: str, c_in: int, c_out: int) -> int:
+    """Return the number of weights of an op from c_in to c_out channels; 0 for pools, identity and none."""
+    if op not in _KERNEL:
+        return 0
+    area = _KERNEL[op] ** 2
+    return area * c_in + c_in * c_out if op.startswith("sep") else area * c_in * c_out
+
+
+def cost_model(
+    space: SearchSpace, image_shape: tuple[int, int, int], readout: str, ways: int
+) -> Callable[[Array], Array]:
+    """Return the jittable cost of genotypes: int32 [...,E] -> int32 [...,2], (parameters, multiply-adds).
+
+    Args:
+        space: a chain or cell space.
+        image_shape: H, W, C of an image.
+        readout: "flatten" (D = h*w*channels) or "mean" (D = channels).
+        ways: N, the classes of the linear head.
+
+    Raises:
+        ValueError: the readout is unknown, or a genotype may cost more than int32 holds (2**31 - 1).
+    """
+    if readout not in READOUTS:
+        raise ValueError(f"readout {readout!r} is unknown; allowed: {', '.join(READOUTS)}")
+    return {"chain": _chain_model, "cell": _cell_model}[space.family](space.spec, image_shape, readout, ways)
+
+
+def cost_report(
+    space: SearchSpace, genotype: np.ndarray, image_shape: tuple[int, int, int], readout: str, ways: int
+) -> list[tuple[str, int, int]]:
+    """Return (part, parameters, multiply-adds) of each part of one network int32 [E], in order, for people to read."""
+    rows = {"chain": _chain_rows, "cell": _cell_rows}[space.family]
+    return rows(space.spec, np.asarray(genotype), image_shape, readout, ways)
+
+
+def _block_cost(op: str, c_in: int, c_out: int, area: int) -> tuple[int, int]:
+    weights = op_weights(op, c_in, c_out)
+    return weights + 2 * c_out, area * weights
+
+
+def _head_cost(channels: int, area: int, readout: str, ways: int) -> tuple[int, int]:
+    features = channels * (area if readout == "flatten" else 1)
+    return features * ways + ways, features * ways
+
+
+def _int32_table(values: list, budget: int) -> tuple[np.ndarray, int]:
+    """Return the table as int32 and what its largest entry leaves of the budget."""
+    table = np.asarray(values, np.int64)
+    left = budget - int(table.max())
+    if left < 0:
+        raise ValueError(
+            f"a network of this space may cost more than {INT32_MAX}; use fewer channels or smaller images"
+        )
+    return table.astype(np.int32), left
+
+
+def _op_areas(spec: ChainSpec, image_shape: tuple[int, int, int]) -> list[int]:
+    """Return the number of output positions of each block's op, and last that of the network's output."""
+    sizes = [h * w for h, w in chain_resolutions(spec, *image_shape[:2])]
+    return (sizes[1:] if spec.downsample == "stride" else sizes[:-1]) + sizes[-1:]
+
+
+def _chain_model(
+    spec: ChainSpec, image_shape: tuple[int, int, int], readout: str, ways: int
+) -> Callable[[Array], Array]:
+    areas, tables, left = _op_areas(spec, image_shape), [], INT32_MAX
+    for block, ops in enumerate(spec.ops):
+        inputs = spec.widths if block else (image_shape[2],)
+        costs = [[[_block_cost(op, i, o, areas[block]) for o in spec.widths] for i in inputs] for op in ops]
+        table, left = _int32_table(costs, left)
+        tables.append(table)
+    head, _ = _int32_table([_head_cost(width, areas[-1], readout, ways) for width in spec.widths], left)
+    depths = np.asarray(spec.depths, np.int32)
+
+    def cost(genotypes: Array) -> Array:
+        genotypes = jnp.asarray(genotypes)
+        depth = jnp.asarray(depths)[genotypes[..., DEPTH_SLOT]]
+        width = jnp.zeros_like(depth)
+        total = jnp.zeros((*depth.shape, 2), jnp.int32)
+        for block, table in enumerate(tables):
+            active = block < depth
+            chosen = genotypes[..., width_slot(block)]
+            spent = jnp.asarray(table)[genotypes[..., op_slot(block)], width, chosen]
+            total = total + jnp.where(active[..., None], spent, 0)
+            width = jnp.where(active, chosen, width)
+        return total + jnp.asarray(head)[width]
+
+    return cost
+
+
+def _chain_rows(
+    spec: ChainSpec, genotype: np.ndarray, image_shape: tuple[int, int, int], readout: str, ways: int
+) -> list[tuple[str, int, int]]:
+    areas, rows, width = _op_areas(spec, image_shape), [], image_shape[2]
+    for block in range(spec.depths[genotype[DEPTH_SLOT]]):
+        op, out = spec.ops[block][genotype[op_slot(block)]], spec.widths[genotype[width_slot(block)]]
+        rows.append((f"block{block} {op}-{out}", *_block_cost(op, width, out, areas[block])))
+        width = out
+    return [*rows, ("head", *_head_cost(width, areas[-1], readout, ways))]
+
+
+def _cell_fixed(spec: CellSpec, image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+    """Return the cost that no choice changes: of the stem, then of each cell's preprocessing and norms."""
+    areas = [h * w for h, w in cell_resolutions(spec, *image_shape[:2])]
+    channels, out = spec.channels, spec.nodes * spec.channels
+    costs = [_block_cost("conv3", image_shape[2], channels, areas[0])]
+    for layer in range(spec.layers):
+        # Cell k-2 and k-1; the stem stands in for the cells before the first.
+        weights = sum(op_weights("conv1", out if layer > back else channels, channels) for back in (1, 0))
+        costs.append((weights + 2 * channels * (2 + spec.nodes), areas[layer + 1] * weights))
+    return costs
+
+
+def _edge_costs(spec: CellSpec, layer: int, image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+    """Return the cost of each op on one edge of a cell."""
+    h, w = cell_resolutions(spec, *image_shape[:2])[layer + 1]
+    weights = [op_weights(op, spec.channels, spec.channels) for op in spec.ops]
+    return [(count, h * w * count) for count in weights]
+
+
+def _edge_slots(spec: CellSpec, cell: str) -> list[int]:
+    return [node_slot(spec, cell, node) + edge for node in range(spec.nodes) for edge in (1, 2)]
+
+
+def _cell_head(spec: CellSpec, image_shape: tuple[int, int, int], readout: str, ways: int) -> tuple[int, int]:
+    h, w = cell_resolutions(spec, *image_shape[:2])[-1]
+    return _head_cost(spec.nodes * spec.channels, h * w, readout, ways)
+
+
+def _cell_model(spec: CellSpec, image_shape: tuple[int, int, int], readout: str, ways: int) -> Callable[[Array], Array]:
+    fixed = sum(np.asarray(part, np.int64) for part in _cell_fixed(spec, image_shape))
+    base, left = _int32_table([fixed + _cell_head(spec, image_shape, readout, ways)], INT32_MAX)
+    tables = np.zeros((len(CELLS), len(spec.ops), 2), np.int64)
+    for layer in range(spec.layers):
+        tables[int(layer in spec.reductions)] += np.asarray(_edge_costs(spec, layer, image_shape), np.int64)
+    _int32_table([2 * spec.nodes * tables.max(1).sum(0)], left)
+    per_edge = [(np.asarray(_edge_slots(spec, cell)), tables[i].astype(np.int32)) for i, cell in enumerate(CELLS)]
+
+    def cost(genotypes: Array) -> Array:
+        genotypes = jnp.asarray(genotypes)
+        return base[0] + sum(jnp.asarray(table)[genotypes[..., slots]].sum(-2) for slots, table in per_edge)
+
+    return cost
+
+
+def _cell_rows(
+    spec: CellSpec, genotype: np.ndarray, image_shape: tuple[int, int, int], readout: str, ways: int
+) -> list[tuple[str, int, int]]:
+    stem, *cells = _cell_fixed(spec, image_shape)
+    rows = [("stem", *stem)]
+    for layer, fixed in enumerate(cells):
+        cell = CELLS[layer in spec.reductions]
+        edges = np.asarray(_edge_costs(spec, layer, image_shape))[genotype[_edge_slots(spec, cell)]].sum(0)
+        rows.append((f"cell{layer} {cell}", int(fixed[0] + edges[0]), int(fixed[1] + edges[1])))
+    return [*rows, ("head", *_cell_head(spec, image_shape, readout, ways))]

@@ -1,0 +1,94 @@
+"""The shared types, and the letters that every shape in this package is written in.
+
+| letter | dimension                              | letter | dimension                                    |
+|--------|----------------------------------------|--------|----------------------------------------------|
+| T      | episodes (tasks) of a meta-batch       | P      | genotypes of a population                    |
+| N      | ways: classes of an episode            | E      | slots of an encoding                         |
+| K      | shots: support images of a class       | O      | choices of a slot, the largest over slots    |
+| S      | support items, N*K when balanced       | I      | inner steps                                  |
+| Q      | query items                            | M      | objectives                                   |
+| H W C  | height, width, channels of an image    | D      | length of an embedding                       |
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+PyTree = Any
+Params = PyTree
+
+
+class Episode(NamedTuple):
+    """One few-shot task; a meta-batch of them has a leading T on every field.
+
+    Support items are laid out class by class, so `support_y` ascends; which class got which label is random.
+    """
+
+    support_x: Array  # float32 [S,H,W,C]
+    support_y: Array  # int32 [S], in 0..N-1
+    query_x: Array  # float32 [Q,H,W,C]
+    query_y: Array  # int32 [Q], in 0..N-1
+
+
+class Model(NamedTuple):
+    """A masked network as two pure functions; it ends in an embedding, the head belongs to the learner.
+
+    init(key) -> params
+    apply(params, x [n,H,W,C], mask [E,O], reference) -> float32 [n,D]. `reference` is None or a static number r: the
+        batch statistics that normalise all n rows are then those of the first r rows alone (the support images).
+    normalisation: the name of the normalisation, see `nets/norm.py`.
+    features: D, the length of the embedding.
+    """
+
+    init: Callable[[Array], Params]
+    apply: Callable[..., Array]
+    normalisation: str
+    features: int
+
+
+class MetaState(NamedTuple):
+    """What a meta-learner carries from one outer step to the next."""
+
+    step: Array  # int32 []
+    params: Params
+    opt_state: PyTree
+
+
+class MetaLearner(NamedTuple):
+    """A gradient-based meta-learner as pure functions.
+
+    init(key) -> MetaState
+    adapt(params, mask [E,O], support_x, support_y) -> adapted parameters of this task
+    predict(adapted, mask [E,O], support_x, query_x) -> logits float32 [Q,N]
+    step(state, masks [T,E,O], episodes [T,...]) -> (MetaState, metrics)
+    """
+
+    init: Callable[[Array], MetaState]
+    adapt: Callable[..., Params]
+    predict: Callable[..., Array]
+    step: Callable[..., tuple[MetaState, dict[str, Array]]]
+
+
+class Strategy(NamedTuple):
+    """A search over genotypes as pure, jittable functions; fitness is maximised.
+
+    init(key, genotypes=None) -> state; `genotypes` int32 [n,E] warm-starts it.
+    ask(key, state) -> int32 [P,E], only reads
+    tell(state, genotypes [P,E], fitness [P,M]) -> state, only writes; NaN counts as -inf
+    best(state) -> int32 [E], the best genotype told so far by the first objective
+    """
+
+    init: Callable[..., PyTree]
+    ask: Callable[..., Array]
+    tell: Callable[..., PyTree]
+    best: Callable[..., Array]
+
+
+class Evaluation(NamedTuple):
+    """What the evaluator says of a population."""
+
+    fitness: Array  # float32 [P,M], to be maximised
+    accuracy: Array  # float32 [P,T], share of right queries
+    loss: Array  # float32 [P,T], mean query cross-entropy, nats

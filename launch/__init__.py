@@ -1,0 +1,1 @@
+"""The commands: flags in, one function call, exit status out."""

@@ -1,0 +1,28 @@
+"""Search across tasks: python -m launch.search --config=configs/quickstart.py --workdir=runs/NAME [--config.KEY=VALUE].
+
+Writes metrics, checkpoints and results.json into the workdir; run again, it goes on from the last checkpoint.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+
+from atnas_jax.run.config import check_config
+from atnas_jax.run.results import results_table
+from atnas_jax.run.search import across_task_search
+from launch import _main
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), configs/NAME.py.")
+flags.mark_flag_as_required("config")  # a default would be read before the flags, and its errors not be caught
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, made where absent.", required=True)
+_QUIET = flags.DEFINE_bool("quiet", False, "Show no progress.")
+
+
+def main(_: list[str]) -> None:
+    """Check the config, search, and print the final table."""
+    check_config(_CONFIG.value)
+    results = across_task_search(_CONFIG.value, _WORKDIR.value, quiet=_QUIET.value)
+    print(results_table(results))
+
+
+if __name__ == "__main__":
+    _main.run(main)

@@ -1,0 +1,40 @@
+"""Install atnas_jax: `pip install -e .`, `pip install -e ".[test]"`, `pip install -e ".[cuda]"`."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="atnas_jax",
+    version="0.1.0",
+    description="Across-task neural architecture search in JAX: a meta-learned supernet and an evolved population.",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["atnas_jax", "atnas_jax.*"]),
+    package_data={"atnas_jax": ["data/*.json*"]},
+    install_requires=[
+        "absl-py>=2.1",
+        "array_record>=0.8",
+        "chex>=0.1.90",
+        "flax>=0.12",
+        "importlib_resources>=6.0",  # tensorflow-datasets imports it and does not declare it
+        "jax>=0.10",
+        "matplotlib>=3.8",
+        "ml_collections>=1.0",
+        "numpy>=2.0",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11.20",
+        "Pillow>=10.0",
+        "rich>=13.7",
+        "tensorflow-datasets>=4.9.10",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda12]>=0.10"],
+        "test": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.12"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,165 @@
+"""Episodes: what is drawn, how often, and that it is the same for ever."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from atnas_jax.data.episodes import EpisodeSpec, fixed_episodes, sample_episode, sample_episodes
+
+SPEC = EpisodeSpec(ways=3, shots=2, queries=2)
+SIZES = np.array((4, 9, 5, 7, 6, 12, 4, 8, 5, 6))
+
+
+def marks(x):
+    """Return (class, item) of images [..., 8,8,1] of the marked data set."""
+    x = np.rint(np.asarray(x) * 255).astype(int)
+    return x[..., 0, 0, 0], x[..., 0, 1, 0]
+
+
+@pytest.fixture(scope="module")
+def many(marked):
+    draw = jax.jit(lambda key, table: sample_episodes(key, table, table.meta_train, SPEC, 3000))
+    return jax.device_get(draw(jax.random.key(0), marked.table))
+
+
+def test_shapes_and_types(many):
+    assert many.support_x.shape == (3000, 6, 8, 8, 1) and many.support_x.dtype == np.float32
+    assert many.query_x.shape == (3000, 6, 8, 8, 1)
+    assert many.support_y.dtype == np.int32 and many.query_y.dtype == np.int32
+    assert (many.support_y == np.repeat(np.arange(3), 2)).all() and (many.query_y == np.repeat(np.arange(3), 2)).all()
+
+
+def test_support_and_query_share_no_image_even_where_a_class_is_just_large_enough(many):
+    (support_class, support_item), (query_class, query_item) = marks(many.support_x), marks(many.query_x)
+    names = np.concatenate([support_class * 100 + support_item, query_class * 100 + query_item], axis=1)
+    assert (np.diff(np.sort(names, axis=1), axis=1) > 0).all()
+    items, classes = np.concatenate([support_item, query_item], 1), np.concatenate([support_class, query_class], 1)
+    assert (items < SIZES[classes]).all()
+
+
+def test_classes_are_distinct_of_the_split_and_one_per_label(many):
+    classes = marks(many.support_x)[0].reshape(3000, 3, 2)
+    assert (classes[..., 0] == classes[..., 1]).all()
+    assert (classes[..., 0] == marks(many.query_x)[0].reshape(3000, 3, 2)[..., 1]).all()
+    assert (np.diff(np.sort(classes[..., 0], axis=1), axis=1) > 0).all()
+    assert set(classes.ravel()) == set(range(6))
+
+
+def test_which_class_gets_which_label_is_uniform(many):
+    first = marks(many.support_x)[0].reshape(3000, 3, 2)[..., 0]
+    counts = np.stack([np.bincount(first[:, label], minlength=6) for label in range(3)])
+    # 500 expected, standard deviation 20.4: five of them
+    assert (np.abs(counts - 500) < 102).all(), counts
+
+
+def test_which_image_stands_where_is_uniform(many):
+    support_class, item = marks(many.support_x)
+    place = np.broadcast_to(np.arange(6) % 2, item.shape)
+    for k in range(6):
+        for p in range(2):
+            counts = np.bincount(item[(support_class == k) & (place == p)], minlength=SIZES[k])
+            expected = counts.sum() / SIZES[k]
+            assert (np.abs(counts - expected) < 5 * np.sqrt(expected)).all(), (k, p, counts)
+
+
+def test_all_items_of_a_class_can_be_taken(marked):
+    episode = sample_episode(jax.random.key(1), marked.table, marked.table.meta_valid, EpisodeSpec(2, 2, 2))
+    classes, items = (np.concatenate(pair) for pair in zip(marks(episode.support_x), marks(episode.query_x)))
+    assert sorted(items[classes == 6]) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("rotations", [False, True])
+def test_rotations_are_classes_of_their_own_only_when_asked(marked, rotations):
+    spec = EpisodeSpec(ways=6, shots=1, queries=1, rotations=rotations)
+    episodes = sample_episodes(jax.random.key(3), marked.table, marked.table.meta_train, spec, 300)
+    x = np.rint(np.asarray(episodes.support_x)[..., 0] * 255).astype(int)
+    turned = np.stack([np.rot90(x, -quarter, axes=(2, 3)) for quarter in range(4)])
+    upright = (turned[..., 1, :] == 255).all(-1)  # the row of 255 lies second in an unturned image
+    assert (upright.sum(0) == 1).all()
+    quarter = upright.argmax(0)
+    classes = np.take_along_axis(turned[..., 0, 0], quarter[None], 0)[0]
+    if rotations:
+        assert np.bincount(quarter.ravel()).min() > 300
+        assert any(len(set(row)) < 6 for row in classes)  # one character under two turns is two classes
+        names = classes * 4 + quarter
+        assert (np.diff(np.sort(names, axis=1), axis=1) > 0).all()
+        query = np.rint(np.asarray(episodes.query_x)[..., 0] * 255).astype(int)
+        same = np.take_along_axis(np.stack([np.rot90(query, -q, axes=(2, 3)) for q in range(4)])[..., 0, 0], quarter[None], 0)
+        assert (same[0] == classes).all()  # support and queries of a class are turned alike
+    else:
+        assert (quarter == 0).all()
+
+
+def test_flip_mirrors_each_image_on_its_own(marked):
+    spec = EpisodeSpec(ways=3, shots=2, queries=2, flip=True)
+    episodes = sample_episodes(jax.random.key(3), marked.table, marked.table.meta_train[1:], spec, 500)
+    x = np.rint(np.asarray(episodes.support_x)[..., 0] * 255).astype(int)
+    mirrored = x[..., 0, 7] > 0  # class ids 1..5 stand at the left in an image that is not mirrored
+    assert 0.45 < mirrored.mean() < 0.55
+    assert (mirrored[:, 0] != mirrored[:, 1]).mean() > 0.4
+
+
+def test_normalise(marked):
+    raw = sample_episode(jax.random.key(5), marked.table, marked.table.meta_train, SPEC)
+    scaled = sample_episode(jax.random.key(5), marked.table, marked.table.meta_train, SPEC, ((0.25,), (0.5,)))
+    np.testing.assert_allclose(scaled.query_x, (np.asarray(raw.query_x) - 0.25) / 0.5, rtol=1e-6)
+
+
+def fixed(marked, index, seed=0, split="meta_test", spec=EpisodeSpec(2, 2, 3)):
+    return fixed_episodes(marked.fingerprint, split, seed, jnp.asarray(index), marked.table, spec)
+
+
+def test_fixed_episodes_do_not_depend_on_chunks(marked):
+    whole = fixed(marked, np.arange(7))
+    parts = [fixed(marked, index) for index in ([0, 1, 2], [3], [4, 5, 6])]
+    for field, *pieces in zip(whole, *parts):
+        assert np.array_equal(field, np.concatenate(pieces))
+    jitted = jax.jit(lambda table, i: fixed_episodes(marked.fingerprint, "meta_test", 0, i, table, EpisodeSpec(2, 2, 3)))
+    assert np.array_equal(jitted(marked.table, jnp.array([5])).query_x[0], whole.query_x[5])
+
+
+def test_fixed_episodes_depend_on_seed_and_index_and_ignore_training_augmentation(marked):
+    base = fixed(marked, [0, 1]).support_x
+    assert not np.array_equal(base[0], base[1])
+    assert not np.array_equal(base, fixed(marked, [0, 1], seed=1).support_x)
+    assert np.array_equal(base, fixed(marked, [0, 1], spec=EpisodeSpec(2, 2, 3, rotations=True, flip=True)).support_x)
+
+
+def test_fixed_episodes_are_the_same_for_ever(marked):
+    """A golden value: if it changes, every published number of this library changes its meaning."""
+    classes, items = marks(fixed(marked, [0, 7]).support_x)
+    assert classes.tolist() == GOLDEN_CLASSES and items.tolist() == GOLDEN_ITEMS
+
+
+GOLDEN_CLASSES = []
+GOLDEN_ITEMS = []
+
+_OTHER_PROCESS = """
+import numpy as np
+from atnas_jax.data.episodes import EpisodeSpec, fixed_episodes
+from atnas_jax.data.sources import load
+data = load("glyphs:per_class=3,difficulty=0", cache_dir={cache!r})
+episodes = fixed_episodes(data.fingerprint, "meta_test", 4, np.arange(3), data.table, EpisodeSpec(5, 1, 2))
+print(data.fingerprint, float(episodes.query_x.sum()), float((episodes.support_x[:, 1:] * episodes.support_x[:, :-1]).sum()))
+"""
+
+
+def test_fixed_episodes_and_glyphs_are_the_same_in_every_process(tmp_path, repo):
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", _OTHER_PROCESS.format(cache=str(tmp_path / name))],
+            capture_output=True, text=True, check=True, cwd=repo,
+        ).stdout
+        for name in ("a", "b")
+    ]  # fmt: skip
+    assert said[0] == said[1] and len(said[0].split()) == 3
+
+
+def test_too_few_classes_is_one_line(marked):
+    with pytest.raises(ValueError, match="ways=3 but only 2 classes") as caught:
+        sample_episode(jax.random.key(0), marked.table, marked.table.meta_test, SPEC)
+    assert "\n" not in str(caught.value)

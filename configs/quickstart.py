@@ -28,6 +28,5 @@ def get_config() -> ConfigDict:
 
     config.protocol.episodes = 100
     config.meta_test.random_architectures = 4
-    config.log.every = 20
     config.log.checkpoint_minutes = 0.5
     return config

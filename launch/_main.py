@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from atnas_jax.run.config import unknown_setting
 
@@ -13,6 +13,7 @@ flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 def run(main: Callable[[list[str]], None]) -> NoReturn:
     """Parse the flags and call `main(argv)`; end the process with 0, or 2 after one line on what was wrong."""
+    logging.set_verbosity(logging.WARNING)  # jax tells of every platform that it does not find
     app.run(lambda argv: _call(main, argv), flags_parser=_parse)
 
 

@@ -50,8 +50,8 @@ def read_tar(path: str, image_size: int = 0, channels: int = 0) -> LabelledImage
                     files.append(ImageFile(parts, lambda data=data: data))
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"tar file {path} cannot be read ({str(error).splitlines()[0]}): write it anew") from None
-    while files and len({f.parts[0] for f in files}) == 1 and min(len(f.parts) for f in files) > 2:
-        files = [ImageFile(f.parts[1:], f.read) for f in files]  # drop folders that wrap everything
+    while _is_wrapped(files):
+        files = [ImageFile(file.parts[1:], file.read) for file in files]
     return _assemble(sorted(files, key=lambda f: f.parts), path, image_size, channels)
 
 
@@ -76,6 +76,12 @@ def _is_image(parts: tuple[str, ...]) -> bool:
     return (
         bool(parts) and parts[-1].lower().endswith(SUFFIXES) and not any(p.startswith((".", "__MACOSX")) for p in parts)
     )
+
+
+def _is_wrapped(files: Sequence[ImageFile]) -> bool:
+    """Tell whether one folder, which is no split, holds everything, and classes lie below it."""
+    tops = {file.parts[0] for file in files}
+    return len(tops) == 1 and not tops & set(ALIASES) and all(len(file.parts) > 2 for file in files)
 
 
 def _assemble(files: Sequence[ImageFile], source: str, image_size: int, channels: int) -> LabelledImages:

@@ -37,13 +37,13 @@ _AT_LEAST = {
     -1: ("learner.eval_inner_steps",),
     0: (
         *("data.image_size", "data.difficulty", "train.clip", "learner.inner_steps", "learner.inner_lr"),
-        *("adapt.generations", "search.max_params", "search.max_macs", "log.checkpoint_minutes"),
+        *("search.max_params", "search.max_macs", "log.checkpoint_minutes"),
     ),
     1e-9: ("train.outer_lr",),
     1: (
         *("protocol.shots", "protocol.queries", "train.shots", "train.queries", "train.tasks", "train.steps"),
-        *("train.chunk", "adapt.copies", "search.generations", "search.episodes"),
-        *("meta_test.random_architectures", "log.every", "log.keep"),
+        *("train.chunk", "train.task_batch", "search.batch", "adapt.copies", "adapt.generations", "search.generations", "search.episodes"),
+        *("meta_test.random_architectures", "log.keep"),
     ),
     2: (
         *("protocol.ways", "protocol.episodes", "train.ways"),
@@ -128,6 +128,18 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
         yield (
             f"learner.inner_steps 0 with {learner.name!r} and head {learner.head!r} learns nothing; "
             "take inner_steps 1 or more, or head 'prototypes' with 'maml'"
+        )
+    chunk = min(train.chunk, train.steps)
+    if train.steps % chunk:
+        yield f"train.steps {train.steps} is not a multiple of train.chunk {chunk}"
+    if train.tasks % train.task_batch:
+        yield f"train.tasks {train.tasks} is not a multiple of train.task_batch {train.task_batch}"
+    if max(train.task_batch, search.batch) > 1 and config.net.execution == "switch":
+        yield "train.task_batch or search.batch above 1 runs every branch of a switch; take net.execution 'folded'"
+    if learner.head == "matrix" and train.ways != config.protocol.ways:
+        yield (
+            f"learner.head 'matrix' is made for train.ways {train.ways} and cannot serve protocol.ways "
+            f"{config.protocol.ways}; make them equal or take another head"
         )
     objectives = search.objectives
     if objectives[:1] != ("accuracy",) or len(set(objectives)) != len(objectives):

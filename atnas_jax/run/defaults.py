@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-ROWS = ("adapted", "best", "random_architecture", "random_search", "conv4", "no_adaptation")
+ROWS = ("adapted", "best", "random_architecture", "random_search", "conv4", "zero_steps", "no_adaptation")
 
 
 def default_config() -> ConfigDict:
@@ -40,6 +40,7 @@ def _data_and_episodes() -> dict:
             "shots": 1,
             "queries": 5,  # per class
             "tasks": 4,  # T, episodes of one outer step
+            "task_batch": 1,  # of them differentiated together; more than 1 needs net.execution "folded"
             "steps": 2000,  # outer steps in all, warm-up and generations together
             "chunk": 50,  # outer steps of one dispatch to the device
             "rotations": True,  # classes turned by 90, 180, 270 degrees count as new classes, in meta_train only
@@ -109,6 +110,7 @@ def _search() -> dict:
             "generations": 10,
             "population": 16,
             "episodes": 32,  # of meta_valid, per generation, the same for the whole population
+            "batch": 1,  # genotypes evaluated together; more than 1 needs net.execution "folded"
             "options": _strategy_options(),
             "sampler": "fair",  # of the masks that train: "fair" (every op once per round) or "uniform"
             "population_share": 0.5,  # share of the training masks drawn from the population, after the warm-up
@@ -144,7 +146,6 @@ def _reporting() -> dict:
             "conv4": True,  # train the hand-made net alone by the same recipe, for its row
         },
         "log": {
-            "every": 50,  # outer steps between two rows of metrics
             "checkpoint_minutes": 5.0,
             "keep": 2,  # checkpoints
         },

@@ -68,7 +68,12 @@ def test_npz_with_and_without_descriptions(tmp_path):
         ({"images": np.zeros((2, 3, 3, 4), np.uint8), "labels": np.arange(2)}, "4 channels"),
         ({"images": np.zeros((2, 3, 3), np.uint8), "labels": np.array([{}, {}])}, "cannot be read"),
         (
-            {"images": np.zeros((2, 3, 3), np.uint8), "labels": np.arange(2), "class_names": ["a"], "class_split": ["meta_train"]},
+            {
+                "images": np.zeros((2, 3, 3), np.uint8),
+                "labels": np.arange(2),
+                "class_names": ["a"],
+                "class_split": ["meta_train"],
+            },
             "labels range over 0..1, need 0..0",
         ),
     ],
@@ -183,15 +188,17 @@ def test_labelled_folder(tmp_path):
     np.savez(tmp_path / "s.npz", images=images, labels=labels[::-1] + 1, class_names=["-", "a", "b", "c"])
     again, labels, names = read_support(str(tmp_path / "s.npz"), 8, 3)
     assert names == ("a", "b", "c") and labels.tolist() == [0, 0, 0, 1, 1, 2, 2, 2] and again.shape == (8, 8, 8, 3)
+    (tmp_path / "one/k").mkdir(parents=True)
+    Image.new("L", (4, 4)).save(tmp_path / "one/k/0.png")
     for says, call in [
         ("is in no class folder", lambda: read_support(str(tmp_path / "support/class_00"), 8, 1)),
-        ("has 1 class", lambda: read_support(str(tmp_path), 8, 1)),
+        ("has 1 class", lambda: read_support(str(tmp_path / "one"), 8, 1)),
         ("class 'class_00' has no support images", lambda: read_images(str(tmp_path / "support"), 8, 1, ("x",))),
     ]:
         with pytest.raises(ValueError, match=says):
             call()
     Image.new("L", (4, 4)).save(tmp_path / "support/stray.png")
-    with pytest.raises(ValueError, match="stray.png lies beside class folders"):
+    with pytest.raises(ValueError, match=r"stray\.png lies beside class folders"):
         read_images(str(tmp_path / "support"), 8, 1)
 
 
@@ -224,5 +231,6 @@ def test_a_tar_member_outside_is_not_written(tmp_path):
             member = tarfile.TarInfo(name)
             member.size = len(buffer.getvalue())
             archive.addfile(member, io.BytesIO(buffer.getvalue()))
-    assert load(str(tmp_path / "data.tar")).class_names == ("k",)  # a path with .. is skipped as hidden
+    dataset = load(str(tmp_path / "data.tar"))
+    assert dataset.class_names == ("k",) and dataset.table.images.shape[0] == 1  # a path with .. counts as hidden
     assert not (tmp_path.parent / "escape").exists()

@@ -1,7 +1,6 @@
-"""The contract that every strategy keeps, and that each of them searches."""
+"""The contract that every strategy keeps, and the rules of each."""
 
 import functools
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,6 @@ import pytest
 
 from atnas_jax.search.nsga2 import crowded_order
 from atnas_jax.search.strategies import STRATEGIES, make_strategy
-from atnas_jax.space.pareto import pareto_front
 from atnas_jax.space.slots import SearchSpace
 
 OPTIONS = {
@@ -39,10 +37,14 @@ def fitness_of(genotypes):
     return jnp.stack([agree, -(genotypes != 0).sum(-1).astype(jnp.float32)], -1)
 
 
+def compiled(name, **options):
+    strategy = make_strategy(name, SPACE, **options)
+    return strategy._replace(init=jax.jit(strategy.init), ask=jax.jit(strategy.ask), tell=jax.jit(strategy.tell))
+
+
 @functools.cache
 def jitted(name):
-    strategy = make_strategy(name, SPACE, **OPTIONS[name])
-    return strategy._replace(init=jax.jit(strategy.init), ask=jax.jit(strategy.ask), tell=jax.jit(strategy.tell))
+    return compiled(name, **OPTIONS[name])
 
 
 def shapes(tree):
@@ -54,7 +56,7 @@ def test_contract(name):
     strategy = jitted(name)
     state = strategy.init(jax.random.key(0))
     first = shapes(state)
-    top = -np.inf
+    top, sizes = -np.inf, set()
     for generation in range(5):
         key = jax.random.key(generation)
         before = jax.tree.map(np.asarray, state)
@@ -69,8 +71,9 @@ def test_contract(name):
         top = max(top, float(fitness[:, 0].max()))
         assert float(state.best_fitness) == top
         np.testing.assert_allclose(fitness_of(strategy.best(state)[None])[0, 0], top)
+        sizes.add((strategy.ask._cache_size(), strategy.tell._cache_size()))
     assert int(state.generation) == 5
-    assert strategy.ask._cache_size() == strategy.tell._cache_size() == 1
+    assert len(sizes) == 1, "a later generation compiled again"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -107,7 +110,7 @@ def test_nan_is_never_best_and_never_stored(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_warm_start_is_asked_first_in_order(name):
-    strategy = make_strategy(name, SPACE, **OPTIONS[name])
+    strategy = jitted(name)
     warm = jnp.stack([PLANTED, jnp.zeros_like(PLANTED), PLANTED])
     state = strategy.init(jax.random.key(0), warm)
     asked = strategy.ask(jax.random.key(1), state)
@@ -131,40 +134,10 @@ def test_every_genotype_asked_is_feasible(name):
         asked = strategy.ask(key, state)
         return strategy.tell(state, asked, fitness_of(asked)), feasible(asked).all()
 
-    _, fine = jax.lax.scan(step, strategy.init(jax.random.key(0)), jax.random.split(jax.random.key(1), 8))
-    assert fine.all()
-
-
-def best_of_run(strategy, evaluate, generations):
-    """Best fitness of one run of `strategy`, from a key."""
-
     def run(key):
-        key_init, key_run = jax.random.split(key)
+        return jax.lax.scan(step, strategy.init(key), jax.random.split(key, 8))[1]
 
-        def step(state, key):
-            asked = strategy.ask(key, state)
-            return strategy.tell(state, asked, evaluate(asked)), None
-
-        return jax.lax.scan(step, strategy.init(key_init), jax.random.split(key_run, generations))[0]
-
-    return run
-
-
-@functools.cache
-def planted_bests(name):
-    """Best fitness of 16 seeds after 240 evaluations on a space of 36,864 genotypes."""
-    options = {**OPTIONS[name], **({"objectives": 1} if name == "nsga2" else {})}
-    run = best_of_run(make_strategy(name, SPACE, **options), fitness_of, 20)
-    return np.asarray(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(3), 16)).best_fitness)
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "random"])
-def test_finds_a_planted_optimum_that_random_search_misses(name):
-    optimum = float(fitness_of(PLANTED[None])[0, 0])
-    found = (planted_bests(name) > optimum - 1e-3).mean()
-    assert found >= 0.75
-    assert (planted_bests("random") > optimum - 1e-3).mean() <= 0.25
-    assert planted_bests(name).mean() > planted_bests("random").mean() + 0.5
+    assert jax.jit(run)(jax.random.key(0)).all()
 
 
 def test_elites_are_asked_again_and_forget_a_lucky_score():
@@ -180,9 +153,7 @@ def test_elites_are_asked_again_and_forget_a_lucky_score():
 
 
 def test_genetic_without_variation_breeds_among_the_parents_only():
-    strategy = make_strategy(
-        "genetic", SPACE, population=8, elites=0, parents=0.25, crossover_rate=0.0, mutation_rate=0.0, tries=1
-    )
+    strategy = compiled("genetic", population=8, elites=0, parents=0.25, crossover_rate=0.0, mutation_rate=0.0, tries=1)
     state = strategy.init(jax.random.key(0))
     asked = strategy.ask(jax.random.key(1), state)
     state = strategy.tell(state, asked, jnp.arange(8.0)[:, None])
@@ -191,7 +162,7 @@ def test_genetic_without_variation_breeds_among_the_parents_only():
 
 
 def test_tournament_selection_is_an_option():
-    strategy = make_strategy(
+    strategy = compiled(
         "genetic",
         SPACE,
         population=8,
@@ -220,25 +191,6 @@ def test_regularised_fills_its_queue_then_drops_the_oldest():
     np.testing.assert_array_equal(state.fitness[:, 0], [8.0] * 12 + [9.0] * 12)
     distance = (np.asarray(asked[2])[:, None] != np.asarray(initial)).sum(-1).min(-1)
     assert distance.max() == 1
-
-
-def test_nsga2_finds_the_known_front():
-    """Maximise the sum of the slots and minus the sum of their squares: on the front, slots differ by at most 1."""
-    space = space_of((6,) * 5)
-
-    def evaluate(rows):
-        rows = rows.astype(jnp.float32)
-        return jnp.stack([rows.sum(-1), -(rows**2).sum(-1)], -1)
-
-    run = best_of_run(make_strategy("nsga2", space, population=60), evaluate, 40)
-    state = jax.jit(run)(jax.random.key(0))
-    front = np.asarray(pareto_front(state.fitness))
-    sums = np.asarray(state.fitness[:, 0])[front]
-    spread = np.ptp(np.asarray(state.population)[front], axis=-1)
-    assert (spread <= 1).all()
-    assert len(np.unique(sums)) >= 24  # of the 26 sums, 0 to 25
-    assert sums.min() == 0 and sums.max() == 25
-    assert len(np.unique(state.population, axis=0)) == 60
 
 
 def test_crowded_order_puts_copies_last_and_ends_of_the_front_first():
@@ -276,26 +228,3 @@ def test_too_few_objectives_are_refused():
     state = strategy.init(jax.random.key(0))
     with pytest.raises(ValueError, match="M at least 2"):
         strategy.tell(state, state.population, jnp.zeros((4, 1)))
-
-
-NB201 = Path(__file__).parents[3] / "shared" / "data" / "tabular" / "nb201.npz"
-
-
-@pytest.mark.skipif(not NB201.exists(), reason=f"{NB201} is absent")
-def test_genetic_on_nas_bench_201():
-    """Median number of better cells after 300 evaluations over 11 seeds, CIFAR-10 test accuracy of 200 epochs."""
-    with np.load(NB201) as file:
-        codes, accuracy = file["arch"], file["test200"][:, 0]
-    table = np.zeros((5,) * 6, np.float32)
-    table[tuple(codes.T)] = accuracy
-
-    def evaluate(rows):
-        return jnp.asarray(table)[tuple(rows.T)][:, None]
-
-    medians = {}
-    for name in ("genetic", "random"):
-        run = best_of_run(make_strategy(name, space_of(table.shape), population=20), evaluate, 15)
-        bests = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 11)).best_fitness
-        medians[name] = np.median([(table > b).sum() for b in np.asarray(bests)])
-    assert medians["genetic"] <= 8
-    assert medians["genetic"] < medians["random"]

@@ -1,0 +1,170 @@
+"""From a config to the parts of a run: data, space, learners, strategies."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from atnas_jax.data.episodes import EpisodeSpec
+from atnas_jax.data.sources import load
+from atnas_jax.data.table import DataSet, channel_statistics, check_episode_spec
+from atnas_jax.meta.learners import make_learner
+from atnas_jax.nets.norm import is_transductive, other_normalisation
+from atnas_jax.nets.supernet import make_supernet
+from atnas_jax.run.config import strategy_options
+from atnas_jax.search.strategies import make_strategy
+from atnas_jax.space import cell, chain
+from atnas_jax.space.cost import cost_model
+from atnas_jax.space.slots import SearchSpace
+from atnas_jax.types import Array, MetaLearner, Strategy
+
+
+class Parts(NamedTuple):
+    """What a run is made of; pure functions and static values only."""
+
+    dataset: DataSet
+    normalise: tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation per channel, of meta_train
+    space: SearchSpace
+    image_shape: tuple[int, int, int]
+    learner: MetaLearner  # of the training episodes
+    strategy: Strategy  # across tasks
+    train_spec: EpisodeSpec
+    test_spec: EpisodeSpec
+
+
+def load_data(config: ConfigDict) -> DataSet:
+    """Load the data that a config names."""
+    data = config.data
+    options = {"difficulty": data.difficulty} if data.source.startswith("glyphs") and ":" not in data.source else {}
+    return load(
+        data.source,
+        split=data.split,
+        protocol=data.protocol,
+        image_size=data.image_size,
+        channels=data.channels,
+        cache_dir=data.cache_dir or None,
+        **options,
+    )
+
+
+def make_space(config: ConfigDict) -> SearchSpace:
+    """Build the search space that a config describes."""
+    if config.space.family == "chain":
+        given = config.space.chain.to_dict()
+        ops = tuple(given.pop("ops"))
+        blocks = (ops,) * len(given["strides"]) if isinstance(ops[0], str) else tuple(map(tuple, ops))
+        lists = {name: tuple(given[name]) for name in ("widths", "depths", "strides")}
+        return chain.chain_space(chain.ChainSpec(ops=blocks, **{**given, **lists}))
+    given = config.space.cell.to_dict()
+    lists = {name: tuple(given[name]) for name in ("ops", "reductions")}
+    return cell.cell_space(cell.CellSpec(**{**given, **lists}))
+
+
+def hand_made(space: SearchSpace) -> Array:
+    """Return the genotype int32 [E] of the hand-made network of a space, Conv4 for a chain of four blocks."""
+    return jnp.asarray({"chain": chain, "cell": cell}[space.family].hand_made(space))
+
+
+def evaluation_learner(
+    config: ConfigDict,
+    space: SearchSpace,
+    image_shape: tuple[int, int, int],
+    ways: int,
+    *,
+    normalisation: str = "",
+    inner_steps: int | None = None,
+    head: str = "",
+) -> MetaLearner:
+    """Return the learner that adapts trained weights to episodes of `ways` classes.
+
+    Args:
+        config: of the run.
+        space, image_shape: of the run.
+        ways: N of the episodes.
+        normalisation: another one than the config's, of the same weights.
+        inner_steps: another number than the config's.
+        head: another first value of the head than the config's.
+    """
+    steps = config.learner.eval_inner_steps if inner_steps is None else inner_steps
+    return _learner(
+        config, space, image_shape, ways, normalisation, config.learner.inner_steps if steps < 0 else steps, head
+    )
+
+
+def build(config: ConfigDict) -> Parts:
+    """Load the data and build everything that a search across tasks needs.
+
+    Raises:
+        ValueError, FileNotFoundError: one line that says what does not fit.
+    """
+    dataset, space = load_data(config), make_space(config)
+    image_shape = tuple(dataset.table.images.shape[1:])
+    train, test = config.train, config.protocol
+    check_episode_spec(dataset, "meta_train", train.ways, train.shots, train.queries, train.rotations)
+    for split in ("meta_valid", "meta_test"):
+        check_episode_spec(dataset, split, test.ways, test.shots, test.queries)
+    return Parts(
+        dataset=dataset,
+        normalise=channel_statistics(dataset),
+        space=space,
+        image_shape=image_shape,
+        learner=_learner(config, space, image_shape, train.ways, "", config.learner.inner_steps, ""),
+        strategy=make_search(config, space, image_shape),
+        train_spec=EpisodeSpec(train.ways, train.shots, train.queries, train.rotations, train.flip),
+        test_spec=EpisodeSpec(test.ways, test.shots, test.queries),
+    )
+
+
+def make_search(config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int]) -> Strategy:
+    """Return the strategy of the search across tasks, with its limits on parameters and MACs."""
+    options = strategy_options(config)
+    if config.search.strategy == "nsga2":
+        options["objectives"] = len(config.search.objectives)
+    feasible = feasibility(config, space, image_shape)
+    return make_strategy(
+        config.search.strategy, space, population=config.search.population, feasible=feasible, **options
+    )
+
+
+def feasibility(config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int]):
+    """Return int32 [n,E] -> bool [n], whether genotypes keep the limits of the config, or None without limits."""
+    limits = (config.search.max_params, config.search.max_macs)
+    if not any(limits):
+        return None
+    cost = cost_model(space, image_shape, config.net.readout, config.protocol.ways)
+    bounds = jnp.asarray([limit or jnp.iinfo(jnp.int32).max for limit in limits])
+    return lambda genotypes: (cost(genotypes) <= bounds).all(-1)
+
+
+def normalisations(config: ConfigDict) -> dict[str, str]:
+    """Return the modes that the weights allow, the protocol's own first: {"inductive" | "transductive": name}."""
+    own = config.net.normalisation
+    names = [own] + ([other_normalisation(own)] if config.meta_test.other_normalisation else [])
+    return {"transductive" if is_transductive(name) else "inductive": name for name in names if name}
+
+
+def _learner(config, space, image_shape, ways, normalisation, inner_steps, head) -> MetaLearner:
+    train, learner, net = config.train, config.learner, config.net
+    model = make_supernet(
+        space,
+        image_shape,
+        normalisation=normalisation or net.normalisation,
+        readout=net.readout,
+        execution=net.execution,
+        conv=net.conv,
+    )
+    rate = optax.cosine_decay_schedule(train.outer_lr, train.steps) if train.schedule == "cosine" else train.outer_lr
+    clip = [optax.clip_by_global_norm(train.clip)] if train.clip else []
+    outer = optax.sgd(rate) if learner.name == "reptile" else optax.adam(rate)
+    return make_learner(
+        learner.name,
+        model,
+        optax.chain(*clip, outer),
+        ways=ways,
+        head=head or learner.head,
+        inner_steps=inner_steps,
+        inner_lr=learner.inner_lr,
+        inner_optimiser=learner.inner_optimiser,
+        task_batch=train.task_batch,
+    )

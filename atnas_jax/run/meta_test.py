@@ -1,0 +1,243 @@
+"""The meta-test: the same fixed episodes of unseen classes for every row of the table.
+
+| row                 | architecture                                        | weights                         |
+|---------------------|-----------------------------------------------------|---------------------------------|
+| adapted             | chosen per episode from its support, warm population | adapted to the support         |
+| best                | the shared best genotype                            | adapted to the support          |
+| random_architecture | mean over several random genotypes                  | adapted to the support          |
+| random_search       | chosen per episode from its support, random draws   | adapted to the support          |
+| conv4               | the hand-made one, trained alone                    | adapted to the support          |
+| zero_steps          | the shared best genotype                            | head from the support, no inner step |
+| no_adaptation       | the shared best genotype                            | nothing has seen the support    |
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
+from atnas_jax.data.episodes import fixed_episodes
+from atnas_jax.evaluate import score_each
+from atnas_jax.rng import stream
+from atnas_jax.run.build import Parts, evaluation_learner, feasibility, hand_made, normalisations
+from atnas_jax.run.progress import Progress
+from atnas_jax.run.results import interval
+from atnas_jax.run.state import RunState
+from atnas_jax.search.genetic import genetic
+from atnas_jax.search.random_search import random_search
+from atnas_jax.search.variation import random_feasible
+from atnas_jax.space.cost import cost_model
+from atnas_jax.space.slots import mask_of
+from atnas_jax.types import Array, Params
+
+CHUNK = 50  # episodes on the device at a time
+
+
+class Found(NamedTuple):
+    """The outcome of a meta-test, in the shapes of results.json."""
+
+    rows: dict[str, dict[str, float]]
+    other: dict[str, Any] | None
+    normalisation: str
+    params: int
+    macs: int
+    adapt_s_per_task: float
+    compile_s: float
+    seconds: float
+
+
+class Plan(NamedTuple):
+    """One row: per episode, which genotypes and weights, and how the weights adapt."""
+
+    genotypes: Array  # int32 [R,episodes,E], averaged over R
+    params: Params
+    way: str  # "adapt", "zero_steps" or "no_adaptation"
+
+
+def meta_test(config: ConfigDict, parts: Parts, state: RunState, progress: Progress) -> Found:
+    """Score the rows of `config.meta_test.rows` on `config.protocol.episodes` episodes of meta_test.
+
+    Architectures are chosen under the protocol's own normalisation; the other mode scores the same architectures and
+    the same weights, normalised differently.
+    """
+    began, clock = time.perf_counter(), {"compile_s": 0.0}
+    names = [name for name in config.meta_test.rows if name != "conv4" or config.meta_test.conv4]
+    modes = normalisations(config)
+    budget = f"{config.adapt.population * config.adapt.generations} genotypes an episode"
+    chosen = {}
+    for name in (name for name in ("adapted", "random_search") if name in names):
+        progress.note(f"meta-test: choosing architectures for {name}, {budget}")
+        chosen[name] = choose(config, parts, state, name, clock, progress)
+    plans = {name: plan(config, parts, state, name, chosen) for name in names}
+    tables = {}
+    for mode, normalisation in modes.items():
+        scorers = make_scorers(config, parts, normalisation, clock)
+        tables[mode] = {}
+        for done, (name, row) in enumerate(plans.items()):
+            tables[mode][name] = score_row(config, parts, row, scorers)
+            progress.update("meta_test", (len(tables) - 1) * len(plans) + done + 1, len(modes) * len(plans), row=name,
+                            accuracy=tables[mode][name]["accuracy"])  # fmt: skip
+    own, *others = modes
+    cost = cost_of(config, parts, state.best)
+    return Found(
+        rows=tables[own],
+        other={"normalisation": others[0], "rows": tables[others[0]]} if others else None,
+        normalisation=own,
+        params=int(cost[0]),
+        macs=int(cost[1]),
+        adapt_s_per_task=seconds_per_task(config, parts, state, clock),
+        compile_s=clock["compile_s"],
+        seconds=time.perf_counter() - began - clock["compile_s"],
+    )
+
+
+def plan(config: ConfigDict, parts: Parts, state: RunState, name: str, chosen: dict[str, Array]) -> Plan:
+    """Return which genotypes and weights a row of the table stands for."""
+    episodes, slots = config.protocol.episodes, parts.space.num_slots
+    if name in chosen:
+        return Plan(chosen[name][None], state.meta.params, "adapt")
+    if name == "random_architecture":
+        feasible = feasibility(config, parts.space, parts.image_shape)
+        number = config.meta_test.random_architectures
+        rows = random_feasible(stream(config.seed, "random architectures"), parts.space, number, feasible, 64)
+        return Plan(jnp.broadcast_to(rows[:, None], (number, episodes, slots)), state.meta.params, "adapt")
+    if name == "conv4":
+        rows = jnp.broadcast_to(hand_made(parts.space), (1, episodes, slots))
+        return Plan(rows, state.control.params, "adapt")
+    rows = jnp.broadcast_to(state.best, (1, episodes, slots))
+    return Plan(rows, state.meta.params, "adapt" if name == "best" else name)
+
+
+def episodes_of(config: ConfigDict, parts: Parts, index: Array, table) -> Any:
+    """Return the fixed episodes of meta_test of these numbers."""
+    return fixed_episodes(
+        parts.dataset.fingerprint, "meta_test", config.protocol.seed, index, table, parts.test_spec, parts.normalise
+    )
+
+
+def make_scorers(config: ConfigDict, parts: Parts, normalisation: str, clock: dict[str, float]) -> dict[str, Callable]:
+    """Return, per way of adapting, score(params, genotypes [n,E], index [n], table) -> accuracy [n], compiled late."""
+    settings = {"adapt": {}, "zero_steps": {"inner_steps": 0}, "no_adaptation": {"inner_steps": 0}}
+    if config.learner.head == "prototypes":
+        settings["no_adaptation"]["head"] = "zeros"  # prototypes are made of the support, which this row must not see
+
+    def scorer(options):
+        learner = evaluation_learner(
+            config, parts.space, parts.image_shape, config.protocol.ways, normalisation=normalisation, **options
+        )
+
+        def score(params, genotypes, index, table):
+            return score_each(learner, params, mask_of(parts.space, genotypes), episodes_of(config, parts, index, table))[0]
+
+        return timed(score, clock)
+
+    return {way: scorer(options) for way, options in settings.items()}
+
+
+def timed(function: Callable, clock: dict[str, float]) -> Callable:
+    """Return the function compiled at its first call for each size, the seconds of which go to clock["compile_s"]."""
+    compiled = {}
+
+    def call(*args):
+        shapes = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(args))
+        if shapes not in compiled:
+            began = time.perf_counter()
+            compiled[shapes] = jax.jit(function).lower(*args).compile()
+            clock["compile_s"] += time.perf_counter() - began
+        return compiled[shapes](*args)
+
+    return call
+
+
+def chunks_of(episodes: int) -> list[np.ndarray]:
+    """Return the episode numbers 0..episodes-1 in chunks of one size, the last filled up with further numbers."""
+    size = min(CHUNK, episodes)
+    return [np.arange(first, first + size) for first in range(0, episodes, size)]
+
+
+def score_row(config: ConfigDict, parts: Parts, row: Plan, scorers: dict[str, Callable]) -> dict[str, float]:
+    """Return accuracy, its 95 % interval over episodes, and the mean cost of the row's genotypes."""
+    episodes, found = config.protocol.episodes, []
+    for genotypes in row.genotypes:
+        parts_of = []
+        for index in chunks_of(episodes):
+            rows = genotypes[np.minimum(index, episodes - 1)]
+            parts_of.append(np.asarray(scorers[row.way](row.params, rows, jnp.asarray(index), parts.dataset.table)))
+        found.append(np.concatenate(parts_of)[:episodes])
+    accuracy, ci95 = interval(np.mean(found, 0))
+    params, macs = np.asarray(cost_of(config, parts, row.genotypes), np.float64).reshape(-1, 2).mean(0)
+    return {"accuracy": accuracy, "ci95": ci95, "episodes": episodes, "params": float(params), "macs": float(macs)}
+
+
+def cost_of(config: ConfigDict, parts: Parts, genotypes: Array) -> Array:
+    """Return the parameters and multiply-adds int32 [...,2] of genotypes at the protocol's ways."""
+    return cost_model(parts.space, parts.image_shape, config.net.readout, config.protocol.ways)(genotypes)
+
+
+def choose(
+    config: ConfigDict, parts: Parts, state: RunState, name: str, clock: dict[str, float], progress: Progress
+) -> Array:
+    """Return int32 [episodes,E]: the genotype chosen for each meta_test episode from its support alone."""
+    choice = timed(chooser(config, parts, name), clock)
+    found = []
+    chunks = chunks_of(config.protocol.episodes)
+    for done, index in enumerate(chunks):
+        warm = warm_population(config, state)
+        found.append(choice(state.meta.params, warm, jnp.asarray(index), parts.dataset.table))
+        progress.update("meta_test", 0, 1, choosing=name, episode=min((done + 1) * len(index), config.protocol.episodes))
+    return jnp.concatenate(found)[: config.protocol.episodes]
+
+
+def warm_population(config: ConfigDict, state: RunState) -> Array:
+    """Return int32 [n,E]: the shared best, then the fittest of the living population, as many as a novel task asks."""
+    order = jnp.argsort(-state.search.fitness[:, 0])
+    rows = jnp.concatenate([state.best[None], state.search.population[order]])
+    return rows[: config.adapt.population]
+
+
+def chooser(config: ConfigDict, parts: Parts, name: str) -> Callable:
+    """Return choose(params, warm [n,E], index [T], table) -> int32 [T,E], reading the support of the episodes alone."""
+    adapt, test, space = config.adapt, config.protocol, parts.space
+    learner = evaluation_learner(config, space, parts.image_shape, test.ways)
+    feasible = feasibility(config, space, parts.image_shape)
+    strategy = {"adapted": genetic, "random_search": random_search}[name](
+        space, population=adapt.population, feasible=feasible
+    )
+    labels = np.repeat(np.arange(test.ways), test.shots)
+
+    def choose_one(params, warm, number, episode):
+        first, second = jax.random.split(stream(config.seed, "adapt", number))
+        pseudo = pseudo_episodes(
+            first, episode.support_x, episode.support_y, labels, folds=adapt.folds, copies=adapt.copies
+        )
+        warm = warm if name == "adapted" else None
+        return adapt_architecture(second, learner, space, strategy, params, warm, pseudo, adapt.generations)[0]
+
+    def choose_all(params, warm, index, table):
+        episodes = episodes_of(config, parts, index, table)
+        return jax.lax.map(lambda pair: choose_one(params, warm, *pair), (index, episodes))
+
+    return choose_all
+
+
+def seconds_per_task(config: ConfigDict, parts: Parts, state: RunState, clock: dict[str, float]) -> float:
+    """Return the median seconds that one novel task takes, warm: architecture, weights and predictions."""
+    learner = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways)
+    choice = chooser(config, parts, "adapted")
+
+    def one(params, warm, index, table):
+        genotypes = choice(params, warm, index, table)
+        return score_each(learner, params, mask_of(parts.space, genotypes), episodes_of(config, parts, index, table))[0]
+
+    run, taken = timed(one, clock), []
+    for number in range(6):
+        args = (state.meta.params, warm_population(config, state), jnp.asarray([number]), parts.dataset.table)
+        began = time.perf_counter()
+        jax.block_until_ready(run(*args))
+        taken.append(time.perf_counter() - began)
+    return float(np.median(taken[1:]))

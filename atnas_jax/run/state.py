@@ -1,0 +1,61 @@
+"""What a run carries from unit to unit, and what its checkpoint therefore holds."""
+
+import json
+import os
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from atnas_jax.rng import stream
+from atnas_jax.run.build import Parts
+from atnas_jax.types import Array, MetaState, PyTree
+
+
+class RunState(NamedTuple):
+    """All arrays of a run; keys are never among them, see `rng.py`."""
+
+    meta: MetaState  # the supernet
+    control: MetaState  # the hand-made network, trained alone
+    search: PyTree  # of the strategy
+    best: Array  # int32 [E], the shared best genotype; ranked again at the end
+
+
+def init_state(seed: int, parts: Parts) -> RunState:
+    """Return the state before the first outer step; the control starts from weights of its own draw."""
+    meta = jax.jit(parts.learner.init)(stream(seed, "init"))
+    control = jax.jit(parts.learner.init)(stream(seed, "init control"))
+    search = parts.strategy.init(stream(seed, "population"))
+    return RunState(meta, control, search, jnp.asarray(parts.strategy.best(search)))
+
+
+def keep_config(workdir: str, config: ConfigDict) -> None:
+    """Write the config into the workdir, or check that it is the one that is there.
+
+    Raises:
+        ValueError: the workdir holds a run of another config; names the settings that differ.
+    """
+    os.makedirs(workdir, exist_ok=True)
+    path = os.path.join(workdir, "config.json")
+    text = json.dumps(config.to_dict(), indent=2)
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            found = _flat(json.load(file))
+        wanted = _flat(json.loads(text))
+        differ = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+        if differ:
+            raise ValueError(
+                f"{workdir} holds a run with other settings ({', '.join(differ[:5])}); "
+                "type another --workdir, or the same settings to go on"
+            )
+        return
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(path + ".tmp", path)
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {name: value for key, below in tree.items() for name, value in _flat(below, f"{prefix}.{key}".strip(".")).items()}

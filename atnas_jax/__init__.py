@@ -1,3 +1,16 @@
-"""Across-task neural architecture search in JAX."""
+"""Across-task neural architecture search in JAX.
+
+`adapt` and `load_meta_network` are what a user of a searched meta-network needs; the rest is imported by module.
+"""
 
 __version__ = "0.1.0"
+__all__ = ["adapt", "load_meta_network"]
+
+
+def __getattr__(name: str):
+    """Import the public functions at first use, so that `import atnas_jax.types` stays light."""
+    if name not in __all__:
+        raise AttributeError(f"module 'atnas_jax' has no attribute {name!r}")
+    from atnas_jax.run import adapt as module
+
+    return getattr(module, name)

@@ -1,11 +1,11 @@
 """The linear head of an episode and where its first value comes from.
 
-| name       | first value                                    | meta-learned        | any N | source                        |
-|------------|------------------------------------------------|---------------------|-------|-------------------------------|
-| matrix     | a learned [D,N] matrix                         | w, b                | no    | MAML, Finn et al. 2017        |
-| vector     | one learned vector for all classes             | v                   | yes   | UNICORN-MAML, Ye & Chao 2022  |
-| zeros      | zeros                                          | -                   | yes   |                               |
-| prototypes | squared distance to the class means of support | temperature         | yes   | Triantafillou et al. 2020, eq. 4 |
+| name       | first value                            | meta-learned | any N | source                           |
+|------------|----------------------------------------|--------------|-------|----------------------------------|
+| matrix     | a learned [D,N] matrix                 | w, b         | no    | MAML, Finn et al. 2017           |
+| vector     | one learned vector for all classes     | v            | yes   | UNICORN-MAML, Ye & Chao 2022     |
+| zeros      | zeros                                  | -            | yes   |                                  |
+| prototypes | squared distance to the support's means | temperature | yes   | Triantafillou et al. 2020, eq. 4 |
 """
 
 from collections.abc import Callable
@@ -85,4 +85,6 @@ def make_head(name: str, ways: int) -> Head:
     """
     if name not in HEADS:
         raise ValueError(f"learner.head={name!r} is unknown; choose one of {', '.join(HEADS)}")
-    return _matrix(ways) if name == "matrix" else {"vector": _vector, "zeros": _zeros, "prototypes": _prototypes}[name]()
+    return (
+        _matrix(ways) if name == "matrix" else {"vector": _vector, "zeros": _zeros, "prototypes": _prototypes}[name]()
+    )

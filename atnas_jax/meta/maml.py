@@ -57,8 +57,10 @@ def make_adapt(model: Model, head: Head, ways: int, inner: Inner) -> Callable[..
     moving = ADAPTED[inner.adapted]
 
     def adapt(params: Params, mask: Array, support_x: Array, support_y: Array) -> Params:
-        features = embed_support(model, params["body"], mask, support_x) if head.uses_support else jnp.zeros(
-            (1, model.features)
+        features = (
+            embed_support(model, params["body"], mask, support_x)
+            if head.uses_support
+            else jnp.zeros((1, model.features))
         )
         start = {"body": params["body"], "head": head.build(params["head"], features, support_y, ways)}
         fixed = {name: start[name] for name in start if name not in moving}

@@ -24,8 +24,8 @@ class CellSupernet(nn.Module):
     def __call__(self, x: Array, mask: Array, reference: int | None = None) -> Array:
         """Map images [n,H,W,C] under a mask [E,O] to the last feature map [n,h,w,B*C]."""
         spec = self.spec
-        stem = self.param("stem", init_unit, 3, x.shape[-1], spec.channels)
-        before = last = unit(stem, x, spec.stem_stride, self.normalisation, reference, self.implementation)
+        stem = self.param("stem", init_stem, spec, x.shape[-1])
+        before = last = stem_of(stem, spec, x, self.normalisation, reference, self.implementation)
         for layer in range(spec.layers):
             params = self.param(f"cell{layer}", init_cell, spec, before.shape[-1], last.shape[-1])
             inputs = cell_inputs(params, spec, layer, before, last, self.normalisation, reference, self.implementation)
@@ -38,7 +38,7 @@ class CellSupernet(nn.Module):
     def _chosen_cell(self, params, inputs, rows, reference):
         """Scan over the nodes, so that a cell compiles each op twice and not once an edge."""
         spec = self.spec
-        ones = jnp.ones(spec.channels)
+        ones = jnp.ones(spec.channels, inputs[0].dtype)
         states = jnp.concatenate([jnp.stack(inputs), jnp.zeros((spec.nodes, *inputs[0].shape), inputs[0].dtype)])
         pairs, first = jnp.asarray(pair_table(spec)), jnp.asarray(first_edge(spec))
 
@@ -47,8 +47,7 @@ class CellSupernet(nn.Module):
             pair = pairs[j, jnp.argmax(row[0])]
             total = 0.0
             for side in range(2):
-                weights = jax.tree.map(lambda leaf, edge=first[j] + pair[side]: leaf[edge], params["edges"])
-                ops = row[1 + side, : len(spec.ops)]
+                weights, ops = pick_row(params["edges"], first[j] + pair[side]), row[1 + side, : len(spec.ops)]
                 total += chosen_op(spec.ops, weights, ops, states[pair[side]], spec.channels, 1, self.implementation)
             new = relu(normalise(total, ones, norm, self.normalisation, reference))
             return states.at[2 + j].set(new), None
@@ -65,11 +64,16 @@ class CellSupernet(nn.Module):
             for i in range(2 + j):
                 likely = [(rows[j, 0, : len(pairs)] * (pairs[:, side] == i)).sum() for side in range(2)]
                 weights = sum(likely[side] * rows[j, 1 + side, : len(spec.ops)] for side in range(2))
-                edge = jax.tree.map(lambda leaf, e=first_edge(spec)[j] + i: leaf[e], params["edges"])
+                edge = pick_row(params["edges"], first_edge(spec)[j] + i)
                 total += mixed_op(spec.ops, edge, weights, states[i], spec.channels, 1, self.implementation)
-            norm = jax.tree.map(lambda leaf, j=j: leaf[j], params["norms"])
-            states.append(relu(normalise(total, jnp.ones(spec.channels), norm, self.normalisation, reference)))
+            ones, norm = jnp.ones(spec.channels, total.dtype), pick_row(params["norms"], j)
+            states.append(relu(normalise(total, ones, norm, self.normalisation, reference)))
         return jnp.concatenate(states[2:], -1)
+
+
+def pick_row(params: Params, row: int | Array) -> Params:
+    """Return one row of every leaf."""
+    return jax.tree.map(lambda leaf: leaf[row], params)
 
 
 def first_edge(spec: CellSpec) -> np.ndarray:
@@ -89,30 +93,44 @@ def init_unit(key: Array, size: int, c_in: int, c_out: int) -> Params:
     return {"kernel": he_normal(key, (size, size, c_in, c_out), size * size * c_in), "norm": init_norm(c_out)}
 
 
-def unit(
-    params: Params, x: Array, stride: int, name: str, reference: int | None, implementation: str
-) -> Array:
+def init_stem(key: Array, spec: CellSpec, c_in: int) -> Params:
+    """Return the weights of the stem."""
+    return init_unit(key, 3, c_in, spec.channels)
+
+
+def stem_of(params: Params, spec: CellSpec, x: Array, name: str, reference: int | None, implementation: str) -> Array:
+    """Return the stem's output, float [n,h,w,C]."""
+    return unit(params, x, spec.stem_stride, name, reference, implementation)
+
+
+def unit(params: Params, x: Array, stride: int, name: str, reference: int | None, implementation: str) -> Array:
     """Convolve and normalise; float [n,H,W,c] -> [n,ceil(H/stride),ceil(W/stride),C]."""
     y = conv(x, params["kernel"], stride, 1, implementation)
-    return normalise(y, jnp.ones(y.shape[-1]), params["norm"], name, reference)
+    return normalise(y, jnp.ones(y.shape[-1], y.dtype), params["norm"], name, reference)
 
 
 def init_cell(key: Array, spec: CellSpec, c_before: int, c_last: int) -> Params:
     """Return the weights of one cell: "before", "last" (preprocessing), "edges" [edges,...] and "norms" [B,...]."""
-    keys = jax.random.split(key, 3)
+    inputs_key, edges_key = jax.random.split(key)
     edges = sum(2 + j for j in range(spec.nodes))
-    edge_keys = jax.random.split(keys[2], edges)
 
     def one_edge(edge_key):
         c = spec.channels
         weights = {op: init_op(jax.random.fold_in(edge_key, i), op, c, c) for i, op in enumerate(spec.ops)}
         return {op: leaf for op, leaf in weights.items() if leaf}
 
-    return {
-        "before": init_unit(keys[0], 1, c_before, spec.channels),
-        "last": init_unit(keys[1], 1, c_last, spec.channels),
-        "edges": jax.vmap(one_edge)(edge_keys),
+    return init_inputs(inputs_key, spec, c_before, c_last) | {
+        "edges": jax.vmap(one_edge)(jax.random.split(edges_key, edges)),
         "norms": jax.tree.map(lambda leaf: jnp.stack([leaf] * spec.nodes), init_norm(spec.channels)),
+    }
+
+
+def init_inputs(key: Array, spec: CellSpec, c_before: int, c_last: int) -> Params:
+    """Return the weights "before" and "last" that preprocess the inputs of a cell."""
+    before, last = jax.random.split(key)
+    return {
+        "before": init_unit(before, 1, c_before, spec.channels),
+        "last": init_unit(last, 1, c_last, spec.channels),
     }
 
 

@@ -34,7 +34,7 @@ class ChainSupernet(nn.Module):
         spec = self.spec
         depths = jnp.asarray(spec.depths)
         for block in range(len(spec.ops)):
-            params = self.param(f"block{block}", init_block, spec, block, x.shape[-1])
+            params = self.param(f"block{block}", init_block, spec.ops[block], x.shape[-1], spec.widths[-1])
             active = (mask[DEPTH_SLOT, : len(spec.depths)] * (depths > block)).sum()
             weights = mask[op_slot(block), : len(spec.ops[block])]
             channels = width_mask(spec, mask[width_slot(block), : len(spec.widths)])
@@ -43,9 +43,8 @@ class ChainSupernet(nn.Module):
 
     def _block(self, block, params, x, weights, channels, active, reference):
         spec, stride, widest = self.spec, self.spec.strides[block], self.spec.widths[-1]
-        op_stride = stride if spec.downsample == "stride" else 1
         run = chosen_op if self.execution == "switch" else mixed_op
-        y = run(spec.ops[block], params, weights, x, widest, op_stride, self.implementation)
+        y = run(spec.ops[block], params, weights, x, widest, op_stride(spec, block), self.implementation)
         out = finish(spec, block, y, x, channels, params["norm"], self.normalisation, reference)
         if block < spec.depths[0]:
             return out
@@ -55,11 +54,15 @@ class ChainSupernet(nn.Module):
         return active * out + (1 - active) * passed
 
 
-def init_block(key: Array, spec: ChainSpec, block: int, c_in: int) -> Params:
+def init_block(key: Array, ops: tuple[str, ...], c_in: int, c_out: int) -> Params:
     """Return the weights of one block: op name -> weights, and "norm"."""
-    ops, widest = spec.ops[block], spec.widths[-1]
-    weights = {op: init_op(jax.random.fold_in(key, i), op, c_in, widest) for i, op in enumerate(ops)}
-    return {op: leaf for op, leaf in weights.items() if leaf} | {"norm": init_norm(widest)}
+    weights = {op: init_op(jax.random.fold_in(key, i), op, c_in, c_out) for i, op in enumerate(ops)}
+    return {op: leaf for op, leaf in weights.items() if leaf} | {"norm": init_norm(c_out)}
+
+
+def op_stride(spec: ChainSpec, block: int) -> int:
+    """Return the stride of the op of a block; a block that pools does not stride."""
+    return spec.strides[block] if spec.downsample == "stride" else 1
 
 
 def width_mask(spec: ChainSpec, weights: Array) -> Array:

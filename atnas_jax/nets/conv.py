@@ -11,8 +11,8 @@ IMPLEMENTATIONS = ("auto", "patches", "lax")
 def windows(x: Array, size: int, stride: int, dilation: int = 1) -> Array:
     """Gather the window around every output position, first along columns, then along rows.
 
-    Symmetric zero padding of `dilation * (size // 2)`, so there are ceil(H/stride) rows. Going axis by axis takes 2*size
-    slices instead of size**2, which a supernet of many ops feels in its compile time.
+    Symmetric zero padding of `dilation * (size // 2)`, so there are ceil(H/stride) rows. Going axis by axis takes
+    2*size slices instead of size**2, which a supernet of many ops feels in its compile time.
 
     Args:
         x: float [n,H,W,C].
@@ -92,4 +92,3 @@ def check_implementation(name: str) -> None:
     """Raise ValueError unless `name` is a known implementation of the convolution."""
     if name not in IMPLEMENTATIONS:
         raise ValueError(f"net.conv={name!r} is unknown; choose one of {', '.join(IMPLEMENTATIONS)}")
-

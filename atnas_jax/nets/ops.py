@@ -68,13 +68,16 @@ def apply_op(op: str, params: Params, x: Array, c_out: int, stride: int, impleme
     return x if op == "identity" else jnp.zeros_like(x)
 
 
-def kernel_of(op: str, params: Params, c_in: int, c_out: int, size: int) -> Array:
-    """Return the kernel [size,size,c_in,c_out] of a linear op, undilated, its taps in the middle."""
+def kernel_of(op: str, params: Params, c_in: int, c_out: int, size: int, dtype: jnp.dtype) -> Array:
+    """Return the kernel [size,size,c_in,c_out] of a linear op, undilated, its taps in the middle.
+
+    `dtype` is that of the ops without weights.
+    """
     if op == "none":
-        kernel = jnp.zeros((1, 1, c_in, c_out))
+        kernel = jnp.zeros((1, 1, c_in, c_out), dtype)
     elif op in ("identity", "avg3"):
         own = WINDOW[op][0]
-        kernel = jnp.broadcast_to(jnp.eye(c_in, c_out) / (own * own), (own, own, c_in, c_out))
+        kernel = jnp.broadcast_to(jnp.eye(c_in, c_out, dtype=dtype) / (own * own), (own, own, c_in, c_out))
     elif op in SEPARABLE_SIZE:
         kernel = params["depthwise"][..., None] * params["pointwise"][0, 0]
     else:
@@ -85,7 +88,7 @@ def kernel_of(op: str, params: Params, c_in: int, c_out: int, size: int) -> Arra
 
 def dilate(kernel: Array) -> Array:
     """Return a 3x3 kernel of dilation 2 as the 5x5 kernel that does the same."""
-    return jnp.zeros((5, 5, *kernel.shape[2:])).at[::2, ::2].set(kernel)
+    return jnp.zeros((5, 5, *kernel.shape[2:]), kernel.dtype).at[::2, ::2].set(kernel)
 
 
 def shielded(coefficient: Array, value: Array) -> Array:
@@ -120,13 +123,13 @@ def mixed_op(
     c_in = x.shape[-1]
     windows = [WINDOW.get(op, (1, 1)) for op in ops]
     extent = max((size - 1) * dilation + 1 for size, dilation in windows)
-    kernel = jnp.zeros((extent, extent, c_in, c_out))
-    pooled = jnp.zeros(())
+    kernel = jnp.zeros((extent, extent, c_in, c_out), x.dtype)
+    pooled = jnp.zeros((), x.dtype)
     for op, weight, (_, dilation) in zip(ops, weights, windows, strict=True):
         if op not in WINDOW:
             pooled = shielded(weight, apply_op(op, {}, x, c_out, stride, implementation))
             continue
-        own = kernel_of(op, params.get(op, {}), c_in, c_out, extent if dilation == 1 else 3)
+        own = kernel_of(op, params.get(op, {}), c_in, c_out, extent if dilation == 1 else 3, x.dtype)
         kernel += shielded(weight, own if dilation == 1 else dilate(own))
     return conv(x, kernel, stride, 1, implementation) + pooled
 
@@ -149,7 +152,7 @@ def chosen_op(
             size, dilation = window
             if size == 0:
                 return apply_op(members[0], {}, x, c_out, stride, implementation)
-            kernels = [kernel_of(op, params.get(op, {}), x.shape[-1], c_out, size) for op in members]
+            kernels = [kernel_of(op, params.get(op, {}), x.shape[-1], c_out, size, x.dtype) for op in members]
             kernel = sum(shielded(weights[ops.index(op)], k) for op, k in zip(members, kernels, strict=True))
             return conv(x, kernel, stride, dilation, implementation)
 

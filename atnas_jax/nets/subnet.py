@@ -1,4 +1,4 @@
-"""One genotype as a plain network: exact widths, only the chosen ops, no mask, and its weights cut out of the supernet."""
+"""One genotype as a plain network without masks: exact widths, the chosen ops alone, and how to cut its weights out."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from atnas_jax.nets.block import init_norm, normalise, relu
-from atnas_jax.nets.cell import cell_inputs, first_edge, init_unit, stem
+from atnas_jax.nets.cell import cell_inputs, first_edge, init_inputs, init_stem, pick_row, stem_of
 from atnas_jax.nets.chain import down, finish, init_block, op_stride
 from atnas_jax.nets.ops import apply_op, init_op
 from atnas_jax.nets.supernet import check_names, embed
-from atnas_jax.space.cell import CELLS, cell_resolutions, input_pairs, node_slot
-from atnas_jax.space.chain import DEPTH_SLOT, chain_resolutions, op_slot, width_slot
+from atnas_jax.space.cell import CELLS, CellSpec, cell_resolutions, input_pairs, node_slot
+from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, chain_resolutions, op_slot, width_slot
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Array, Model, Params
 
@@ -33,13 +33,21 @@ class Subnet(NamedTuple):
 
 
 class _Plain(NamedTuple):
-    """A family's part: init(key) and body(params, x, reference) -> feature map; pick(params) -> the weights, uncut."""
+    """What a family says of one genotype.
+
+    init: key -> parameters
+    body: (parameters, x, reference) -> last feature map
+    pick: the supernet's parameters -> those of the chosen ops, not yet cut
+    size: height and width of the last feature map
+    own, widest: its channels, here and in the supernet
+    """
 
     init: Callable[[Array], Params]
     body: Callable[[Params, Array, int | None], Array]
     pick: Callable[[Params], Params]
-    size: tuple[int, int]  # height and width of the last feature map
-    channels: tuple[int, int]  # of the last feature map: this network's, the supernet's
+    size: tuple[int, int]
+    own: int
+    widest: int
 
 
 def make_subnet(
@@ -81,9 +89,8 @@ def make_subnet(
         # Narrower networks own the first channels, so cutting a leaf to its new shape is all there is.
         return jax.tree.map(lambda like, leaf: leaf[tuple(map(slice, like.shape))], shapes, plain.pick(params))
 
-    (h, w), (own, widest) = plain.size, plain.channels
-    area = h * w if readout == "flatten" else 1
-    kept = (np.arange(area)[:, None] * widest + np.arange(own)).reshape(-1).astype(np.int32)
+    area = plain.size[0] * plain.size[1] if readout == "flatten" else 1
+    kept = (np.arange(area)[:, None] * plain.widest + np.arange(plain.own)).reshape(-1).astype(np.int32)
     return Subnet(Model(plain.init, apply, normalisation, len(kept)), cut, kept)
 
 
@@ -94,14 +101,15 @@ def _genes(space: SearchSpace, genotype: np.ndarray) -> list[int]:
     return genes.tolist()
 
 
-def _plain_chain(spec, genes, image_shape, normalisation, conv) -> _Plain:
+def _plain_chain(
+    spec: ChainSpec, genes: list[int], image_shape: tuple[int, int, int], normalisation: str, conv: str
+) -> _Plain:
     depth = spec.depths[genes[DEPTH_SLOT]]
     ops = [spec.ops[block][genes[op_slot(block)]] for block in range(depth)]
     widths = [spec.widths[genes[width_slot(block)]] for block in range(depth)]
-    inputs = [image_shape[2], *widths]
 
     def init(key):
-        keys = jax.random.split(key, depth)
+        inputs, keys = [image_shape[2], *widths], jax.random.split(key, depth)
         return {f"block{b}": init_block(keys[b], (ops[b],), inputs[b], widths[b]) for b in range(depth)}
 
     def body(params, x, reference):
@@ -115,46 +123,63 @@ def _plain_chain(spec, genes, image_shape, normalisation, conv) -> _Plain:
         return x
 
     def pick(params):
-        names = [(f"block{block}", {op, "norm"}) for block, op in enumerate(ops)]
-        return {block: {name: params[block][name] for name in own & params[block].keys()} for block, own in names}
+        blocks = [(f"block{block}", (op, "norm")) for block, op in enumerate(ops)]
+        return {block: {name: params[block][name] for name in own if name in params[block]} for block, own in blocks}
 
-    size = chain_resolutions(spec, *image_shape[:2])[-1]
-    return _Plain(init, body, pick, size, (widths[-1], spec.widths[-1]))
+    return _Plain(init, body, pick, chain_resolutions(spec, *image_shape[:2])[-1], widths[-1], spec.widths[-1])
 
 
-def _plain_cell(spec, genes, image_shape, normalisation, conv) -> _Plain:
+def _plain_cell(
+    spec: CellSpec, genes: list[int], image_shape: tuple[int, int, int], normalisation: str, conv: str
+) -> _Plain:
     width, out = spec.channels, spec.nodes * spec.channels
-    cells = [_cell_edges(spec, genes, CELLS[layer in spec.reductions]) for layer in range(spec.layers)]
+    cells = [_chosen_edges(spec, genes, CELLS[layer in spec.reductions]) for layer in range(spec.layers)]
 
     def init(key):
-        stem_key, *keys = jax.random.split(key, 1 + spec.layers)
-        params = {"stem": init_unit(stem_key, 3, image_shape[2], width)}
-        for layer, edges in enumerate(cells):
-            before, last, *rest = jax.random.split(keys[layer], 2 + len(edges))
-            params[f"cell{layer}"] = {
-                "before": init_unit(before, 1, out if layer > 1 else width, width),
-                "last": init_unit(last, 1, out if layer > 0 else width, width),
-                "edges": [init_op(k, op, width, width) for k, (_, op, _) in zip(rest, edges, strict=True)],
-                "norms": jax.tree.map(lambda leaf: jnp.stack([leaf] * spec.nodes), init_norm(width)),
-            }
+        stem_key, key = jax.random.split(key)
+        params = {"stem": init_stem(stem_key, spec, image_shape[2])}
+        for layer, nodes in enumerate(cells):
+            keys = jax.random.split(jax.random.fold_in(key, layer), (1 + spec.nodes, 2))
+            own = init_inputs(keys[0, 0], spec, out if layer > 1 else width, out if layer > 0 else width)
+            for node, edges in enumerate(nodes):
+                a, b = (init_op(keys[1 + node, i], op, width, width) for i, (_, op) in enumerate(edges))
+                own[f"node{node}"] = {"a": a, "b": b, "norm": init_norm(width)}
+            params[f"cell{layer}"] = own
         return params
 
-    def cell(params, inputs, edges, reference):
-        states = list(inputs)
-        terms = [apply_op(op, {}, 0, 0, 0, conv) for _, op, _ in ()]
-        return states, terms
-
     def body(params, x, reference):
-        before = last = stem(params["stem"], spec, x, normalisation, reference, conv)
-        for layer, edges in enumerate(cells):
-            own = params[f"cell{layer}"]
-            states = list(cell_inputs(own, spec, layer, before, last, normalisation, reference, conv))
-            for node in range(spec.nodes):
-                both = range(2 * node, 2 * node + 2)
-                total = sum(apply_op(edges[e][1], own["edges"][e], states[edges[e][0]], width, 1, conv) for e in both)
-                norm = jax.tree.map(lambda leaf, node=node: leaf[node], own["norms"])
-                states.append(relu(normalise(total, jnp.ones(width, x.dtype), norm, normalisation, reference)))
+        before = last = stem_of(params["stem"], spec, x, normalisation, reference, conv)
+        for layer, nodes in enumerate(cells):
+            cell = params[f"cell{layer}"]
+            states = list(cell_inputs(cell, spec, layer, before, last, normalisation, reference, conv))
+            for node, edges in enumerate(nodes):
+                own = cell[f"node{node}"]
+                a, b = (
+                    apply_op(op, own[name], states[state], width, 1, conv)
+                    for name, (state, op) in zip("ab", edges, strict=True)
+                )
+                states.append(relu(normalise(a + b, jnp.ones(width, x.dtype), own["norm"], normalisation, reference)))
             before, last = last, jnp.concatenate(states[2:], -1)
         return last
 
-    return None
+    def pick(params):
+        picked = {"stem": params["stem"]}
+        for layer, nodes in enumerate(cells):
+            cell = params[f"cell{layer}"]
+            own = {"before": cell["before"], "last": cell["last"]}
+            for node, edges in enumerate(nodes):
+                a, b = (pick_row(cell["edges"].get(op, {}), first_edge(spec)[node] + state) for state, op in edges)
+                own[f"node{node}"] = {"a": a, "b": b, "norm": pick_row(cell["norms"], node)}
+            picked[f"cell{layer}"] = own
+        return picked
+
+    return _Plain(init, body, pick, cell_resolutions(spec, *image_shape[:2])[-1], out, out)
+
+
+def _chosen_edges(spec: CellSpec, genes: list[int], cell: str) -> list[list[tuple[int, str]]]:
+    """Return, per node, the (state, op) of its two edges."""
+    nodes = []
+    for node in range(spec.nodes):
+        pair, *ops = genes[node_slot(spec, cell, node) :][:3]
+        nodes.append(list(zip(input_pairs(node)[pair], (spec.ops[op] for op in ops), strict=True)))
+    return nodes

@@ -19,6 +19,15 @@ def embed(x: Array, readout: str) -> Array:
     return x.reshape(x.shape[0], -1) if readout == "flatten" else x.mean((1, 2))
 
 
+def check_names(normalisation: str, readout: str, conv: str, execution: str = "switch") -> None:
+    """Raise ValueError unless all four are known."""
+    check_normalisation(normalisation)
+    check_implementation(conv)
+    for name, value, known in (("execution", execution, EXECUTIONS), ("readout", readout, READOUTS)):
+        if value not in known:
+            raise ValueError(f"net.{name}={value!r} is unknown; choose one of {', '.join(known)}")
+
+
 def make_supernet(
     space: SearchSpace,
     image_shape: tuple[int, int, int],
@@ -45,11 +54,7 @@ def make_supernet(
     Raises:
         ValueError: an unknown name.
     """
-    check_normalisation(normalisation)
-    check_implementation(conv)
-    for name, value, known in (("execution", execution, EXECUTIONS), ("readout", readout, READOUTS)):
-        if value not in known:
-            raise ValueError(f"net.{name}={value!r} is unknown; choose one of {', '.join(known)}")
+    check_names(normalisation, readout, conv, execution)
     module = {"chain": ChainSupernet, "cell": CellSupernet}[space.family](
         spec=space.spec, normalisation=normalisation, execution=execution, implementation=conv
     )
@@ -61,8 +66,7 @@ def make_supernet(
     def apply(params: Params, x: Array, mask: Array, reference: int | None = None) -> Array:
         return embed(module.apply({"params": params}, x, mask, reference), readout)
 
-    def features() -> int:
-        x, mask = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32), jax.ShapeDtypeStruct(mask_shape, jnp.float32)
-        return jax.eval_shape(lambda key, x, mask: apply(init(key), x, mask), jax.random.key(0), x, mask).shape[-1]
+    def features(key: Array) -> Array:
+        return apply(init(key), jnp.zeros((1, *image_shape)), jnp.ones(mask_shape))
 
-    return Model(init, apply, normalisation, features())
+    return Model(init, apply, normalisation, jax.eval_shape(features, jax.random.key(0)).shape[-1])

@@ -42,7 +42,15 @@ _AT_LEAST = {
     1e-9: ("train.outer_lr",),
     1: (
         *("protocol.shots", "protocol.queries", "train.shots", "train.queries", "train.tasks", "train.steps"),
-        *("train.chunk", "train.task_batch", "search.batch", "adapt.copies", "adapt.generations", "search.generations", "search.episodes"),
+        *(
+            "train.chunk",
+            "train.task_batch",
+            "search.batch",
+            "adapt.copies",
+            "adapt.generations",
+            "search.generations",
+            "search.episodes",
+        ),
         *("meta_test.random_architectures", "log.keep"),
     ),
     2: (

@@ -132,7 +132,9 @@ def make_scorers(config: ConfigDict, parts: Parts, normalisation: str, clock: di
         )
 
         def score(params, genotypes, index, table):
-            return score_each(learner, params, mask_of(parts.space, genotypes), episodes_of(config, parts, index, table))[0]
+            return score_each(
+                learner, params, mask_of(parts.space, genotypes), episodes_of(config, parts, index, table)
+            )[0]
 
         return timed(score, clock)
 
@@ -189,7 +191,9 @@ def choose(
     for done, index in enumerate(chunks):
         warm = warm_population(config, state)
         found.append(choice(state.meta.params, warm, jnp.asarray(index), parts.dataset.table))
-        progress.update("meta_test", 0, 1, choosing=name, episode=min((done + 1) * len(index), config.protocol.episodes))
+        progress.update(
+            "meta_test", 0, 1, choosing=name, episode=min((done + 1) * len(index), config.protocol.episodes)
+        )
     return jnp.concatenate(found)[: config.protocol.episodes]
 
 

@@ -37,7 +37,8 @@ _LAYOUT = {  # what each key holds; a dict is looked into, {} is any object
     "macs": int,  # of one image
     "meta_test": {},  # row -> _ROW
     "ledger": dict.fromkeys(
-        ("compile_s", "meta_train_s", "search_s", "control_s", "adapt_s_per_task", "meta_test_s", "peak_memory_mb"), _NUMBER
+        ("compile_s", "meta_train_s", "search_s", "control_s", "adapt_s_per_task", "meta_test_s", "peak_memory_mb"),
+        _NUMBER,
     ),
     "history": list,  # an object per generation
 }

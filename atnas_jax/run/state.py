@@ -58,4 +58,6 @@ def keep_config(workdir: str, config: ConfigDict) -> None:
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix: tree}
-    return {name: value for key, below in tree.items() for name, value in _flat(below, f"{prefix}.{key}".strip(".")).items()}
+    return {
+        name: value for key, below in tree.items() for name, value in _flat(below, f"{prefix}.{key}".strip(".")).items()
+    }

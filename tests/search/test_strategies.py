@@ -164,7 +164,6 @@ def test_genetic_without_variation_breeds_among_the_parents_only():
 def test_tournament_selection_is_an_option():
     strategy = compiled(
         "genetic",
-        SPACE,
         population=8,
         elites=0,
         selection="tournament",

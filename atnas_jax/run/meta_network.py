@@ -1,0 +1,88 @@
+"""The outcome of a search as one file: weights, population and what is needed to read them; nothing is pickled."""
+
+import json
+import os
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from atnas_jax.space.slots import SearchSpace
+from atnas_jax.space.text import space_from_dict, space_to_dict
+from atnas_jax.types import Array, Params
+
+FILE = "meta_network.npz"
+VERSION = 1
+
+
+class MetaNetwork(NamedTuple):
+    """A searched meta-network."""
+
+    params: Params  # meta-parameters, a dict of dicts of float32 arrays
+    population: Array  # int32 [P,E], best first
+    space: SearchSpace
+    image_shape: tuple[int, int, int]  # H, W, C
+    normalise: tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation per channel, of x/255
+    config: ConfigDict
+
+
+def save_meta_network(workdir: str, network: MetaNetwork) -> str:
+    """Write the meta-network into the workdir, whole or not at all; returns its path."""
+    about = {
+        "version": VERSION,
+        "space": space_to_dict(network.space),
+        "image_shape": network.image_shape,
+        "normalise": network.normalise,
+        "config": network.config.to_dict(),
+    }
+    arrays = {"population": np.asarray(network.population), "about": np.asarray(json.dumps(about))}
+    arrays |= {f"params/{name}": np.asarray(leaf) for name, leaf in _flatten(network.params).items()}
+    path = os.path.join(workdir, FILE)
+    with open(path + ".tmp", "wb") as file:
+        np.savez(file, **arrays)
+    os.replace(path + ".tmp", path)
+    return path
+
+
+def load_meta_network(path: str) -> MetaNetwork:
+    """Read a meta-network from its file or from the workdir that holds it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is damaged or of another version.
+    """
+    path = os.path.join(path, FILE) if os.path.isdir(path) else path
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path} does not exist; a finished launch.search writes {FILE} into its workdir")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        about = json.loads(str(arrays.pop("about")))
+        population = jnp.asarray(arrays.pop("population"))
+    except Exception as error:
+        raise ValueError(f"{path} is no meta-network or is damaged ({error}); run launch.search again") from error
+    if about["version"] != VERSION:
+        raise ValueError(f"{path} has format {about['version']}; this version of atnas_jax reads {VERSION}")
+    params = _nest({name.removeprefix("params/"): jnp.asarray(value) for name, value in arrays.items()})
+    config = ConfigDict(about["config"]).lock()
+    mean, deviation = map(tuple, about["normalise"])
+    space = space_from_dict(about["space"])
+    return MetaNetwork(params, population, space, tuple(about["image_shape"]), (mean, deviation), config)
+
+
+def _flatten(params: Params) -> dict[str, Array]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    return {"/".join(str(part.key) for part in path): leaf for path, leaf in leaves}
+
+
+def _nest(flat: dict[str, Array]) -> dict[str, Any]:
+    tree: dict[str, Any] = {"head": {}}  # a head of zeros has no leaves of its own
+    for name, leaf in flat.items():
+        *path, last = name.split("/")
+        at = tree
+        for part in path:
+            at = at.setdefault(part, {})
+        at[last] = leaf
+    return tree

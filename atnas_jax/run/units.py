@@ -1,0 +1,155 @@
+"""The units of a run: one chunk of outer steps each, and the generations that fall due after it.
+
+First come the units of the supernet, then those of the control, the hand-made network trained alone by the same recipe,
+last the choice of the shared best. A checkpoint is taken between units, so a killed run goes on where it was and, keys
+being made from step numbers, ends as if nothing had happened.
+"""
+
+import time
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from atnas_jax.rng import stream
+from atnas_jax.run.build import Parts, evaluation_learner, hand_made
+from atnas_jax.run.checkpoint import open_checkpoints, restore_latest, save
+from atnas_jax.run.metrics import Metrics, open_metrics
+from atnas_jax.run.progress import Progress
+from atnas_jax.run.state import RunState, init_state
+from atnas_jax.run.steps import Programs, compile_programs
+from atnas_jax.space.text import to_text
+from atnas_jax.types import Array, MetaState
+
+FINAL_ROUNDS = 4  # batches of meta_valid episodes that rank the last population again
+LEDGER = ("compile_s", "meta_train_s", "search_s", "control_s")
+
+
+class Run(NamedTuple):
+    """What all units share; `notes` (ledger and history) is the one thing that is written to."""
+
+    config: ConfigDict
+    parts: Parts
+    programs: Programs
+    metrics: Metrics
+    progress: Progress
+    notes: dict[str, Any]
+
+
+def chunk_of(config: ConfigDict) -> int:
+    """Return the outer steps of one unit."""
+    return min(config.train.chunk, config.train.steps)
+
+
+def generations_due(config: ConfigDict) -> list[int]:
+    """Return, per generation, the unit after which it is held: evenly after the warm-up, the last at the very end."""
+    chunks, number = config.train.steps // chunk_of(config), config.search.generations
+    warm = int(config.train.warmup * chunks)
+    return [warm + (chunks - warm) * (g + 1) // number - 1 for g in range(number)]
+
+
+def run_units(config: ConfigDict, parts: Parts, workdir: str, progress: Progress) -> tuple[RunState, dict[str, Any]]:
+    """Run all units that no checkpoint holds yet; returns the last state and the notes: ledger and history."""
+    chunks = config.train.steps // chunk_of(config)
+    units = chunks * (1 + config.meta_test.conv4)
+    state, notes = init_state(config.seed, parts), {"history": [], **dict.fromkeys(LEDGER, 0.0)}
+    checkpoints, done = open_checkpoints(workdir, config.log.keep), 0
+    if (found := restore_latest(checkpoints, state)) is not None:
+        (state, notes), done = found, found[1]["unit"]
+        progress.note(f"goes on after {done} of {units} units")
+    if done > units:
+        return state, notes
+    metrics = open_metrics(workdir, done * chunk_of(config) if done else None)
+    scorer = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways)
+    programs = compile_programs(config, parts, state, scorer)
+    notes["compile_s"] += programs.compile_s
+    run, saved = Run(config, parts, programs, metrics, progress, notes), time.monotonic()
+    for unit in range(done, units + 1):
+        if unit == units:
+            state = state._replace(best=rank_again(run, state))
+        else:
+            state = search_unit(run, state, unit) if unit < chunks else control_unit(run, state)
+        if unit == units or time.monotonic() - saved > 60 * config.log.checkpoint_minutes:
+            save(checkpoints, unit + 1, state, notes | {"unit": unit + 1})
+            saved = time.monotonic()
+    metrics.close()
+    checkpoints.close()
+    return state, notes
+
+
+def search_unit(run: Run, state: RunState, unit: int) -> RunState:
+    """Train the supernet for one chunk on masks of the sampler, then hold the generations that are due."""
+    config, held = run.config, run.notes["history"]
+    share = config.search.population_share if held else 0.0
+    genotypes = run.programs.draw(state.search, state.meta.step, jnp.float32(share))
+    state = state._replace(meta=train(run, state.meta, genotypes, "meta_train", "meta_train_s", to_best(run, state)))
+    for _ in range(generations_due(config).count(unit)):
+        state = generation(run, state)
+    return state
+
+
+def control_unit(run: Run, state: RunState) -> RunState:
+    """Train the hand-made network for one chunk: the same program, recipe and episodes under one mask."""
+    tasks, slots = run.config.train.tasks, run.parts.space.num_slots
+    genotypes = jnp.broadcast_to(hand_made(run.parts.space), (chunk_of(run.config), tasks, slots))
+    return state._replace(control=train(run, state.control, genotypes, "control", "control_s", {}))
+
+
+def train(run: Run, meta: MetaState, genotypes: Array, phase: str, ledger: str, shown: dict[str, str]) -> MetaState:
+    """Take one chunk of outer steps on genotypes [chunk,T,E], and tell it."""
+    began, steps = time.perf_counter(), run.config.train.steps
+    meta, found = run.programs.train(meta, genotypes, run.parts.dataset.table)
+    found, step = {name: float(value) for name, value in found.items()}, int(meta.step)
+    seconds = time.perf_counter() - began
+    run.notes[ledger] += seconds
+    values = {
+        "loss": found["loss"],
+        "accuracy": found["accuracy"],
+        "episodes_per_s": genotypes.shape[0] * genotypes.shape[1] / seconds,
+    }
+    total = step if phase == "meta_train" else steps + step
+    held = len(run.notes["history"])
+    run.metrics.write(step=total, phase=phase, generation=held, grad_norm=found["gradient_norm"], **values)
+    run.progress.update(phase, step, steps, **values, **shown)
+    return meta
+
+
+def to_best(run: Run, state: RunState) -> dict[str, str]:
+    """Return what progress shows of the search so far."""
+    held = len(run.notes["history"])
+    return {"generation": held, "best": to_text(run.parts.space, np.asarray(state.best))} if held else {}
+
+
+def generation(run: Run, state: RunState) -> RunState:
+    """Ask, score on fresh meta_valid episodes, tell; the shared best is that of this generation's own scores."""
+    config, parts, began, number = run.config, run.parts, time.perf_counter(), len(run.notes["history"])
+    asked = parts.strategy.ask(stream(config.seed, "ask", number), state.search)
+    first = jnp.int32(number * config.search.episodes)
+    fitness, accuracy = run.programs.fitness(state.meta.params, asked, first, parts.dataset.table)
+    search = parts.strategy.tell(state.search, asked, fitness)
+    state = state._replace(search=search, best=asked[jnp.argmax(fitness[:, 0])])
+    scores, seconds = np.asarray(fitness[:, 0]), time.perf_counter() - began
+    run.notes["search_s"] += seconds
+    row = {
+        "generation": number + 1,
+        "step": int(state.meta.step),
+        "best_fitness": float(scores.max()),
+        "mean_fitness": float(scores.mean()),
+        "best_genotype": to_text(parts.space, np.asarray(state.best)),
+    }
+    run.notes["history"].append(row)
+    run.metrics.write(phase="search", episodes_per_s=accuracy.size / seconds, **row)
+    return state
+
+
+def rank_again(run: Run, state: RunState) -> Array:
+    """Return the best genotype int32 [E] of the last population by meta_valid episodes that nobody has seen yet.
+
+    The best of many noisy scores is a lucky one; fresh episodes, several times as many, correct for that.
+    """
+    size, population = run.config.search.episodes, state.search.population
+    firsts = [jnp.int32((run.config.search.generations + r) * size) for r in range(FINAL_ROUNDS)]
+    table = run.parts.dataset.table
+    scores = sum(run.programs.fitness(state.meta.params, population, first, table)[0][:, 0] for first in firsts)
+    return population[jnp.argmax(scores)]

@@ -1,4 +1,4 @@
-"""Test a finished search again: python -m launch.meta_test --workdir=RUN --episodes=600 [--queries=15 --episode_seed=0].
+"""Test a finished search again: python -m launch.meta_test --workdir=RUN --episodes=600.
 
 Rewrites results.json of the workdir, and prints the table.
 """

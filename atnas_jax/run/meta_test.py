@@ -25,6 +25,7 @@ from atnas_jax.data.episodes import fixed_episodes
 from atnas_jax.evaluate import score_each
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, evaluation_learner, feasibility, hand_made, normalisations
+from atnas_jax.run.compiled import compiled
 from atnas_jax.run.progress import Progress
 from atnas_jax.run.results import interval
 from atnas_jax.run.state import RunState
@@ -136,24 +137,9 @@ def make_scorers(config: ConfigDict, parts: Parts, normalisation: str, clock: di
                 learner, params, mask_of(parts.space, genotypes), episodes_of(config, parts, index, table)
             )[0]
 
-        return timed(score, clock)
+        return compiled(score, clock)
 
     return {way: scorer(options) for way, options in settings.items()}
-
-
-def timed(function: Callable, clock: dict[str, float]) -> Callable:
-    """Return the function compiled at its first call for each size, the seconds of which go to clock["compile_s"]."""
-    compiled = {}
-
-    def call(*args):
-        shapes = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(args))
-        if shapes not in compiled:
-            began = time.perf_counter()
-            compiled[shapes] = jax.jit(function).lower(*args).compile()
-            clock["compile_s"] += time.perf_counter() - began
-        return compiled[shapes](*args)
-
-    return call
 
 
 def chunks_of(episodes: int) -> list[np.ndarray]:
@@ -185,7 +171,7 @@ def choose(
     config: ConfigDict, parts: Parts, state: RunState, name: str, clock: dict[str, float], progress: Progress
 ) -> Array:
     """Return int32 [episodes,E]: the genotype chosen for each meta_test episode from its support alone."""
-    choice = timed(chooser(config, parts, name), clock)
+    choice = compiled(chooser(config, parts, name), clock)
     found = []
     chunks = chunks_of(config.protocol.episodes)
     for done, index in enumerate(chunks):
@@ -238,7 +224,7 @@ def seconds_per_task(config: ConfigDict, parts: Parts, state: RunState, clock: d
         genotypes = choice(params, warm, index, table)
         return score_each(learner, params, mask_of(parts.space, genotypes), episodes_of(config, parts, index, table))[0]
 
-    run, taken = timed(one, clock), []
+    run, taken = compiled(one, clock), []
     for number in range(6):
         args = (state.meta.params, warm_population(config, state), jnp.asarray([number]), parts.dataset.table)
         began = time.perf_counter()

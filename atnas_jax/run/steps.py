@@ -1,6 +1,5 @@
 """The programs of the across-task search, each compiled once and called for every chunk, genotype and generation."""
 
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,10 +11,11 @@ from atnas_jax.data.episodes import fixed_episodes, sample_episodes
 from atnas_jax.evaluate import evaluate
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts
-from atnas_jax.run.state import RunState
+from atnas_jax.run.compiled import compiled
 from atnas_jax.search.samplers import mixed, strictly_fair, uniform
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.slots import mask_of
+from atnas_jax.types import MetaLearner
 
 SAMPLERS = {"fair": strictly_fair, "uniform": uniform}
 
@@ -26,26 +26,24 @@ class Programs(NamedTuple):
     train(meta, genotypes [chunk,T,E], table) -> (meta, metrics of the chunk); donates meta
     draw(search, step, share) -> genotypes int32 [chunk,T,E] to train with
     fitness(params, genotypes [P,E], first episode, table) -> (fitness [P,M], accuracy [P,T])
-    compile_s: seconds spent on lowering and compiling
     """
 
     train: Callable
     draw: Callable
     fitness: Callable
-    compile_s: float
 
 
-def compile_programs(config: ConfigDict, parts: Parts, state: RunState, scorer) -> Programs:
-    """Compile the programs of a run ahead of time, so that none can be compiled again later.
+def make_programs(config: ConfigDict, parts: Parts, scorer: MetaLearner, clock: dict[str, float]) -> Programs:
+    """Return the programs of a run.
 
     Args:
         config: of the run.
         parts: of the run.
-        state: gives shapes.
         scorer: the `MetaLearner` that adapts to meta_valid episodes.
+        clock: gets the seconds of compilation, see `compiled`.
     """
     train, search, space = config.train, config.search, parts.space
-    table, statistics = parts.dataset.table, parts.normalise
+    statistics = parts.normalise
     sampler = SAMPLERS[search.sampler]
     chunk = min(train.chunk, train.steps)
 
@@ -77,12 +75,4 @@ def compile_programs(config: ConfigDict, parts: Parts, state: RunState, scorer) 
     def costs(genotypes):
         return cost(genotypes)[:, jnp.asarray(wanted, jnp.int32)].astype(jnp.float32)
 
-    began = time.perf_counter()
-    rows = jax.ShapeDtypeStruct((chunk, train.tasks, space.num_slots), jnp.int32)
-    number, ratio = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.float32)
-    programs = (
-        jax.jit(train_chunk, donate_argnums=0).lower(state.meta, rows, table).compile(),
-        jax.jit(draw).lower(state.search, number, ratio).compile(),
-        jax.jit(fitness).lower(state.meta.params, state.search.population, number, table).compile(),
-    )
-    return Programs(*programs, time.perf_counter() - began)
+    return Programs(compiled(train_chunk, clock, donate=(0,)), compiled(draw, clock), compiled(fitness, clock))

@@ -18,7 +18,7 @@ from atnas_jax.run.checkpoint import open_checkpoints, restore_latest, save
 from atnas_jax.run.metrics import Metrics, open_metrics
 from atnas_jax.run.progress import Progress
 from atnas_jax.run.state import RunState, init_state
-from atnas_jax.run.steps import Programs, compile_programs
+from atnas_jax.run.steps import Programs, make_programs
 from atnas_jax.space.text import to_text
 from atnas_jax.types import Array, MetaState
 
@@ -62,8 +62,7 @@ def run_units(config: ConfigDict, parts: Parts, workdir: str, progress: Progress
         return state, notes
     metrics = open_metrics(workdir, done * chunk_of(config) if done else None)
     scorer = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways)
-    programs = compile_programs(config, parts, state, scorer)
-    notes["compile_s"] += programs.compile_s
+    programs = make_programs(config, parts, scorer, notes)
     run, saved = Run(config, parts, programs, metrics, progress, notes), time.monotonic()
     for unit in range(done, units + 1):
         if unit == units:
@@ -98,10 +97,10 @@ def control_unit(run: Run, state: RunState) -> RunState:
 
 def train(run: Run, meta: MetaState, genotypes: Array, phase: str, ledger: str, shown: dict[str, str]) -> MetaState:
     """Take one chunk of outer steps on genotypes [chunk,T,E], and tell it."""
-    began, steps = time.perf_counter(), run.config.train.steps
+    began, compiling, steps = time.perf_counter(), run.notes["compile_s"], run.config.train.steps
     meta, found = run.programs.train(meta, genotypes, run.parts.dataset.table)
     found, step = {name: float(value) for name, value in found.items()}, int(meta.step)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - began - (run.notes["compile_s"] - compiling)
     run.notes[ledger] += seconds
     values = {
         "loss": found["loss"],
@@ -123,13 +122,15 @@ def to_best(run: Run, state: RunState) -> dict[str, str]:
 
 def generation(run: Run, state: RunState) -> RunState:
     """Ask, score on fresh meta_valid episodes, tell; the shared best is that of this generation's own scores."""
-    config, parts, began, number = run.config, run.parts, time.perf_counter(), len(run.notes["history"])
+    config, parts, number = run.config, run.parts, len(run.notes["history"])
+    began, compiling = time.perf_counter(), run.notes["compile_s"]
     asked = parts.strategy.ask(stream(config.seed, "ask", number), state.search)
     first = jnp.int32(number * config.search.episodes)
     fitness, accuracy = run.programs.fitness(state.meta.params, asked, first, parts.dataset.table)
     search = parts.strategy.tell(state.search, asked, fitness)
     state = state._replace(search=search, best=asked[jnp.argmax(fitness[:, 0])])
-    scores, seconds = np.asarray(fitness[:, 0]), time.perf_counter() - began
+    scores = np.asarray(fitness[:, 0])
+    seconds = time.perf_counter() - began - (run.notes["compile_s"] - compiling)
     run.notes["search_s"] += seconds
     row = {
         "generation": number + 1,

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from atnas_jax.data.augment import pseudo_queries
-from atnas_jax.evaluate import evaluate
+from atnas_jax.evaluate import drop_infeasible, evaluate
+from atnas_jax.search.variation import Feasible
 from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.types import Array, Episode, MetaLearner, Params, Strategy
 
@@ -74,6 +75,7 @@ def adapt_architecture(
     episodes: Episode,
     generations: int,
     batch: int = 1,
+    feasible: Feasible | None = None,
 ) -> tuple[Array, Array]:
     """Search for the genotype that does best on pseudo-episodes; jittable.
 
@@ -89,6 +91,7 @@ def adapt_architecture(
         episodes: from `pseudo_episodes`.
         generations: rounds of ask and tell, at least 1.
         batch: masks evaluated together, see `evaluate.py`.
+        feasible: int32 [n,E] -> bool [n]; the others have fitness -inf.
 
     Returns:
         (the best genotype int32 [E], its fitness float32 []).
@@ -98,7 +101,7 @@ def adapt_architecture(
     def generation(state, key):
         genotypes = strategy.ask(key, state)
         found = evaluate(learner, params, mask_of(space, genotypes), episodes, _negative_loss, batch)
-        return strategy.tell(state, genotypes, found.fitness), None
+        return strategy.tell(state, genotypes, drop_infeasible(feasible, genotypes, found.fitness)), None
 
     state, _ = jax.lax.scan(generation, strategy.init(first, warm), jax.random.split(rest, generations))
     return strategy.best(state), state.best_fitness

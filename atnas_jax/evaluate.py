@@ -8,8 +8,10 @@ which a GPU wants, together with a supernet of folded execution.
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from atnas_jax.meta.losses import accuracy, cross_entropy
+from atnas_jax.search.variation import Feasible
 from atnas_jax.types import Array, Episode, Evaluation, MetaLearner, Params
 
 
@@ -55,6 +57,11 @@ def evaluate(
     right, loss = _map(one, masks, batch)
     fitness = right.mean(1, keepdims=True) if objectives is None else objectives(right, loss)
     return Evaluation(fitness, right, loss)
+
+
+def drop_infeasible(feasible: Feasible | None, genotypes: Array, fitness: Array) -> Array:
+    """Return the fitness float32 [P,M], -inf where a genotype int32 [P,E] keeps no limit; None limits nothing."""
+    return fitness if feasible is None else jnp.where(feasible(genotypes)[:, None], fitness, -jnp.inf)
 
 
 def _map(f, xs, batch):

@@ -3,7 +3,7 @@
 Data: glyphs (letters and symbols of many scripts, randomly warped), classes split by script. Not Omniglot; no published
     number exists for it.
 Task: 5-way 1-shot, inductive.
-Command: launch/quickstart.sh, or python -m launch.search --config=configs/quickstart.py --workdir=runs/quickstart
+Command: launch/quickstart.sh, or python -m launch.search --config=configs/quickstart.py --workdir=runs/first
 Hardware: 2 CPU cores, no accelerator.
 """
 
@@ -17,16 +17,26 @@ def get_config() -> ConfigDict:
     config = default_config()
     config.data.source = "glyphs"
 
-    config.train.steps = 300
-    config.train.chunk = 20
-    config.train.queries = 5
+    config.train.ways = 10
+    config.train.queries = 4
+    config.train.tasks = 2
+    config.train.steps = 900
+    config.train.chunk = 50
+    config.train.warmup = 0.3
+    config.train.outer_lr = 2e-3
+
+    config.space.chain.ops = (("conv3", "conv5"),) + (("conv3", "sep3", "max3", "identity"),) * 3
     config.space.chain.widths = (16, 32)
+    config.space.chain.depths = (2, 3, 4)
+    config.space.chain.downsample = "stride"
 
-    config.search.generations = 4
-    config.search.population = 8
-    config.search.episodes = 16
+    config.learner.name = "anil"
+    config.learner.inner_steps = 2
+    config.learner.inner_lr = 0.02
 
-    config.protocol.episodes = 100
-    config.meta_test.random_architectures = 4
-    config.log.checkpoint_minutes = 0.5
+    config.search.generations = 8
+    config.search.population = 10
+    config.search.episodes = 30
+
+    config.protocol.episodes = 400
     return config

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
 from atnas_jax.data.labelled_folder import read_images, read_support
@@ -76,6 +77,7 @@ def adapt(
     order = np.argsort(labels, kind="stable")
     images, labels = jnp.asarray(images[order]), labels[order].astype(np.int32)
     ways = int(labels.max()) + 1
+    _check_ways(network.config, ways)
     learner = evaluation_learner(network.config, network.space, network.image_shape, ways)
 
     began = time.perf_counter()
@@ -163,7 +165,9 @@ def _choose(network, learner, images, labels, seed, generations, population):
         first, second = jax.random.split(key)
         pseudo = pseudo_episodes(first, x, y, labels, folds=settings.folds, copies=settings.copies)
         rounds = generations or settings.generations
-        return adapt_architecture(second, learner, network.space, strategy, params, warm, pseudo, rounds)[0]
+        return adapt_architecture(
+            second, learner, network.space, strategy, params, warm, pseudo, rounds, feasible=feasible
+        )[0]
 
     return jax.jit(choose)(network.params, stream(seed, "adapt"), images, jnp.asarray(labels))
 
@@ -178,6 +182,13 @@ def _as_float(network: MetaNetwork, images: np.ndarray, what: str) -> np.ndarray
         )
     mean, deviation = (np.asarray(value, np.float32) for value in network.normalise)
     return (images.astype(np.float32) / 255 - mean) / deviation
+
+
+def _check_ways(config: ConfigDict, ways: int) -> None:
+    if config.learner.head == "matrix" and ways != config.protocol.ways:
+        raise ValueError(
+            f"the support has {ways} classes; a meta-network with learner.head 'matrix' serves {config.protocol.ways}"
+        )
 
 
 def _check_labels(labels: np.ndarray, images: int) -> None:

@@ -12,12 +12,15 @@ from atnas_jax.data.table import DataSet, channel_statistics, check_episode_spec
 from atnas_jax.meta.learners import make_learner
 from atnas_jax.nets.norm import is_transductive, other_normalisation
 from atnas_jax.nets.supernet import make_supernet
+from atnas_jax.rng import stream
 from atnas_jax.run.config import strategy_options
 from atnas_jax.search.strategies import make_strategy
 from atnas_jax.space import cell, chain
 from atnas_jax.space.cost import cost_model
-from atnas_jax.space.slots import SearchSpace
+from atnas_jax.space.slots import SearchSpace, random_genotypes
 from atnas_jax.types import Array, MetaLearner, Strategy
+
+TRIED = 4096  # random genotypes that tell whether limits leave any
 
 
 class Parts(NamedTuple):
@@ -101,9 +104,13 @@ def build(config: ConfigDict) -> Parts:
     dataset, space = load_data(config), make_space(config)
     image_shape = tuple(dataset.table.images.shape[1:])
     train, test = config.train, config.protocol
+    cost_model(space, image_shape, config.net.readout, test.ways)
+    if config.meta_test.conv4 or config.search.anchor:
+        _check_hand_made(space)
     check_episode_spec(dataset, "meta_train", train.ways, train.shots, train.queries, train.rotations)
     for split in ("meta_valid", "meta_test"):
         check_episode_spec(dataset, split, test.ways, test.shots, test.queries)
+    _check_limits(config, space, image_shape)
     return Parts(
         dataset=dataset,
         normalise=channel_statistics(dataset),
@@ -142,6 +149,22 @@ def normalisations(config: ConfigDict) -> dict[str, str]:
     own = config.net.normalisation
     names = [own] + ([other_normalisation(own)] if config.meta_test.other_normalisation else [])
     return {"transductive" if is_transductive(name) else "inductive": name for name in names if name}
+
+
+def _check_limits(config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int]) -> None:
+    feasible = feasibility(config, space, image_shape)
+    if feasible is not None and not feasible(random_genotypes(stream(config.seed, "limits"), space, TRIED)).any():
+        raise ValueError(
+            f"search.max_params {config.search.max_params} and search.max_macs {config.search.max_macs} (0: none) "
+            f"leave none of {TRIED} random genotypes; raise them"
+        )
+
+
+def _check_hand_made(space: SearchSpace) -> None:
+    try:
+        hand_made(space)
+    except ValueError as error:
+        raise ValueError(f"{error}; add it, or set search.anchor and meta_test.conv4 to False") from error
 
 
 def _learner(config, space, image_shape, ways, normalisation, inner_steps, head) -> MetaLearner:

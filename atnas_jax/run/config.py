@@ -101,6 +101,17 @@ def check_config(config: ConfigDict) -> None:
         raise ValueError(problem)
 
 
+def stored_config(record: dict[str, Any]) -> ConfigDict:
+    """Return the locked config of what JSON held, where a tuple has become a list."""
+
+    def restore(value):
+        if isinstance(value, dict):
+            return {name: restore(below) for name, below in value.items()}
+        return tuple(map(restore, value)) if isinstance(value, list) else value
+
+    return ConfigDict(restore(record)).lock()
+
+
 def strategy_options(config: ConfigDict) -> dict[str, Any]:
     """Return the options of the strategy that are set; the others stay the strategy's own."""
     return {name: value for name, value in config.search.options.items() if value is not None}

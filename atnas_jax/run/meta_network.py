@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from atnas_jax.run.config import stored_config
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.space.text import space_from_dict, space_to_dict
 from atnas_jax.types import Array, Params
@@ -66,7 +67,7 @@ def load_meta_network(path: str) -> MetaNetwork:
     if about["version"] != VERSION:
         raise ValueError(f"{path} has format {about['version']}; this version of atnas_jax reads {VERSION}")
     params = _nest({name.removeprefix("params/"): jnp.asarray(value) for name, value in arrays.items()})
-    config = ConfigDict(about["config"]).lock()
+    config = stored_config(about["config"])
     mean, deviation = map(tuple, about["normalise"])
     space = space_from_dict(about["space"])
     return MetaNetwork(params, population, space, tuple(about["image_shape"]), (mean, deviation), config)

@@ -20,23 +20,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
-from atnas_jax.data.episodes import fixed_episodes
 from atnas_jax.evaluate import score_each
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, evaluation_learner, feasibility, hand_made, normalisations
+from atnas_jax.run.choose import choose, chooser, chunks_of, test_episodes
 from atnas_jax.run.compiled import compiled
 from atnas_jax.run.progress import Progress
 from atnas_jax.run.results import interval
 from atnas_jax.run.state import RunState
-from atnas_jax.search.genetic import genetic
-from atnas_jax.search.random_search import random_search
 from atnas_jax.search.variation import random_feasible
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.slots import mask_of
 from atnas_jax.types import Array, Params
-
-CHUNK = 50  # episodes on the device at a time
 
 
 class Found(NamedTuple):
@@ -70,17 +65,16 @@ def meta_test(config: ConfigDict, parts: Parts, state: RunState, progress: Progr
     names = [name for name in config.meta_test.rows if name != "conv4" or config.meta_test.conv4]
     modes = normalisations(config)
     budget = f"{config.adapt.population * config.adapt.generations} genotypes an episode"
-    chosen = {}
+    choice, chosen, taken = compiled(chooser(config, parts), clock), {}, {}
     for name in (name for name in ("adapted", "random_search") if name in names):
         progress.note(f"meta-test: choosing architectures for {name}, {budget}")
-        chosen[name] = choose(config, parts, state, name, clock, progress)
+        chosen[name], taken[name] = choose(config, parts, state, choice, name == "random_search", clock)
     plans = {name: plan(config, parts, state, name, chosen) for name in names}
-    tables = {}
+    tables, scorers = {}, {}
     for mode, normalisation in modes.items():
-        scorers = make_scorers(config, parts, normalisation, clock)
-        tables[mode] = {}
+        scorers[mode], tables[mode] = make_scorers(config, parts, normalisation, clock), {}
         for done, (name, row) in enumerate(plans.items()):
-            tables[mode][name] = score_row(config, parts, row, scorers)
+            tables[mode][name] = score_row(config, parts, row, scorers[mode])
             progress.update("meta_test", (len(tables) - 1) * len(plans) + done + 1, len(modes) * len(plans), row=name,
                             accuracy=tables[mode][name]["accuracy"])  # fmt: skip
     own, *others = modes
@@ -91,7 +85,8 @@ def meta_test(config: ConfigDict, parts: Parts, state: RunState, progress: Progr
         normalisation=own,
         params=int(cost[0]),
         macs=int(cost[1]),
-        adapt_s_per_task=seconds_per_task(config, parts, state, clock),
+        adapt_s_per_task=taken.get("adapted", 0.0)
+        + seconds_per_score(config, parts, state, scorers[own]["adapt"], clock),
         compile_s=clock["compile_s"],
         seconds=time.perf_counter() - began - clock["compile_s"],
     )
@@ -114,13 +109,6 @@ def plan(config: ConfigDict, parts: Parts, state: RunState, name: str, chosen: d
     return Plan(rows, state.meta.params, "adapt" if name == "best" else name)
 
 
-def episodes_of(config: ConfigDict, parts: Parts, index: Array, table) -> Any:
-    """Return the fixed episodes of meta_test of these numbers."""
-    return fixed_episodes(
-        parts.dataset.fingerprint, "meta_test", config.protocol.seed, index, table, parts.test_spec, parts.normalise
-    )
-
-
 def make_scorers(config: ConfigDict, parts: Parts, normalisation: str, clock: dict[str, float]) -> dict[str, Callable]:
     """Return, per way of adapting, score(params, genotypes [n,E], index [n], table) -> accuracy [n], compiled late."""
     settings = {"adapt": {}, "zero_steps": {"inner_steps": 0}, "no_adaptation": {"inner_steps": 0}}
@@ -134,18 +122,12 @@ def make_scorers(config: ConfigDict, parts: Parts, normalisation: str, clock: di
 
         def score(params, genotypes, index, table):
             return score_each(
-                learner, params, mask_of(parts.space, genotypes), episodes_of(config, parts, index, table)
+                learner, params, mask_of(parts.space, genotypes), test_episodes(config, parts, index, table)
             )[0]
 
         return compiled(score, clock)
 
     return {way: scorer(options) for way, options in settings.items()}
-
-
-def chunks_of(episodes: int) -> list[np.ndarray]:
-    """Return the episode numbers 0..episodes-1 in chunks of one size, the last filled up with further numbers."""
-    size = min(CHUNK, episodes)
-    return [np.arange(first, first + size) for first in range(0, episodes, size)]
 
 
 def score_row(config: ConfigDict, parts: Parts, row: Plan, scorers: dict[str, Callable]) -> dict[str, float]:
@@ -162,72 +144,17 @@ def score_row(config: ConfigDict, parts: Parts, row: Plan, scorers: dict[str, Ca
     return {"accuracy": accuracy, "ci95": ci95, "episodes": episodes, "params": float(params), "macs": float(macs)}
 
 
+def seconds_per_score(
+    config: ConfigDict, parts: Parts, state: RunState, scorer: Callable, clock: dict[str, float]
+) -> float:
+    """Return the seconds that adapting the weights to an episode and predicting its queries take, without compiling."""
+    index = jnp.asarray(chunks_of(config.protocol.episodes)[0])
+    args = (state.meta.params, jnp.broadcast_to(state.best, (len(index), len(state.best))), index, parts.dataset.table)
+    began, compiling = time.perf_counter(), clock["compile_s"]
+    jax.block_until_ready(scorer(*args))
+    return (time.perf_counter() - began - clock["compile_s"] + compiling) / len(index)
+
+
 def cost_of(config: ConfigDict, parts: Parts, genotypes: Array) -> Array:
     """Return the parameters and multiply-adds int32 [...,2] of genotypes at the protocol's ways."""
     return cost_model(parts.space, parts.image_shape, config.net.readout, config.protocol.ways)(genotypes)
-
-
-def choose(
-    config: ConfigDict, parts: Parts, state: RunState, name: str, clock: dict[str, float], progress: Progress
-) -> Array:
-    """Return int32 [episodes,E]: the genotype chosen for each meta_test episode from its support alone."""
-    choice = compiled(chooser(config, parts, name), clock)
-    found = []
-    chunks = chunks_of(config.protocol.episodes)
-    for done, index in enumerate(chunks):
-        warm = warm_population(config, state)
-        found.append(choice(state.meta.params, warm, jnp.asarray(index), parts.dataset.table))
-        progress.update(
-            "meta_test", 0, 1, choosing=name, episode=min((done + 1) * len(index), config.protocol.episodes)
-        )
-    return jnp.concatenate(found)[: config.protocol.episodes]
-
-
-def warm_population(config: ConfigDict, state: RunState) -> Array:
-    """Return int32 [n,E]: the shared best, then the fittest of the living population, as many as a novel task asks."""
-    order = jnp.argsort(-state.search.fitness[:, 0])
-    rows = jnp.concatenate([state.best[None], state.search.population[order]])
-    return rows[: config.adapt.population]
-
-
-def chooser(config: ConfigDict, parts: Parts, name: str) -> Callable:
-    """Return choose(params, warm [n,E], index [T], table) -> int32 [T,E], reading the support of the episodes alone."""
-    adapt, test, space = config.adapt, config.protocol, parts.space
-    learner = evaluation_learner(config, space, parts.image_shape, test.ways)
-    feasible = feasibility(config, space, parts.image_shape)
-    strategy = {"adapted": genetic, "random_search": random_search}[name](
-        space, population=adapt.population, feasible=feasible
-    )
-    labels = np.repeat(np.arange(test.ways), test.shots)
-
-    def choose_one(params, warm, number, episode):
-        first, second = jax.random.split(stream(config.seed, "adapt", number))
-        pseudo = pseudo_episodes(
-            first, episode.support_x, episode.support_y, labels, folds=adapt.folds, copies=adapt.copies
-        )
-        warm = warm if name == "adapted" else None
-        return adapt_architecture(second, learner, space, strategy, params, warm, pseudo, adapt.generations)[0]
-
-    def choose_all(params, warm, index, table):
-        episodes = episodes_of(config, parts, index, table)
-        return jax.lax.map(lambda pair: choose_one(params, warm, *pair), (index, episodes))
-
-    return choose_all
-
-
-def seconds_per_task(config: ConfigDict, parts: Parts, state: RunState, clock: dict[str, float]) -> float:
-    """Return the median seconds that one novel task takes, warm: architecture, weights and predictions."""
-    learner = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways)
-    choice = chooser(config, parts, "adapted")
-
-    def one(params, warm, index, table):
-        genotypes = choice(params, warm, index, table)
-        return score_each(learner, params, mask_of(parts.space, genotypes), episodes_of(config, parts, index, table))[0]
-
-    run, taken = compiled(one, clock), []
-    for number in range(6):
-        args = (state.meta.params, warm_population(config, state), jnp.asarray([number]), parts.dataset.table)
-        began = time.perf_counter()
-        jax.block_until_ready(run(*args))
-        taken.append(time.perf_counter() - began)
-    return float(np.median(taken[1:]))

@@ -12,7 +12,7 @@ import numpy as np
 
 COLUMNS = {
     "step": "outer steps done when the row was written",
-    "phase": "meta_train, search, adapt or meta_test",
+    "phase": "meta_train, search or control",
     "generation": "generations done",
     "seconds": "wall-clock since the run began, resumed runs added up, s",
     "loss": "mean query cross-entropy of the meta_train episodes since the last row, nats",
@@ -20,9 +20,9 @@ COLUMNS = {
     "grad_norm": "global norm of the outer gradient before clipping",
     "learning_rate": "of the outer optimiser",
     "episodes_per_s": "episodes trained or evaluated per second since the last row",
-    "best_fitness": "first objective of the best genotype so far, on meta_valid",
-    "mean_fitness": "first objective, mean of the generation, on meta_valid",
-    "best_genotype": "the best genotype so far, as text",
+    "best_fitness": "first objective of the best genotype of the generation, on meta_valid",
+    "mean_fitness": "first objective, mean of the generation's feasible genotypes, on meta_valid",
+    "best_genotype": "the best genotype of the generation, as text",
     "params": "parameters of the best genotype",
     "macs": "multiply-accumulates of the best genotype for one image",
 }

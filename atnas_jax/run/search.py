@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from atnas_jax.run.build import Parts, build
 from atnas_jax.run.checkpoint import open_checkpoints, restore_latest
-from atnas_jax.run.config import check_config
+from atnas_jax.run.config import check_config, stored_config
 from atnas_jax.run.meta_network import MetaNetwork, save_meta_network
 from atnas_jax.run.meta_test import meta_test
 from atnas_jax.run.progress import Progress, make_progress
@@ -61,19 +61,22 @@ def test_again(workdir: str, changes: dict[str, int], *, quiet: bool = False) ->
         quiet: show no progress.
 
     Raises:
-        FileNotFoundError: the workdir holds no finished search.
+        FileNotFoundError: the workdir holds no finished search, or not its last checkpoint.
         ValueError: the changed episodes do not fit the data.
     """
     if (results := finished(workdir)) is None:
         raise FileNotFoundError(f"{workdir} holds no finished search; run launch.search with this --workdir first")
     with open(os.path.join(workdir, "config.json"), encoding="utf-8") as file:
-        config = ConfigDict(json.load(file)).lock()
+        config = stored_config(json.load(file))
     config.protocol.update(changes)
     check_config(config)
     parts = build(config)
     checkpoints = open_checkpoints(workdir, config.log.keep)
-    state, notes = restore_latest(checkpoints, init_state(config.seed, parts))
+    found = restore_latest(checkpoints, init_state(config, parts))
     checkpoints.close()
+    if found is None:
+        raise FileNotFoundError(f"{workdir} holds no checkpoint any more; run launch.search with a new --workdir")
+    state, notes = found
     progress = make_progress({"meta_test": 1.0}, quiet)
     try:
         again = report(config, parts, state, notes, progress)

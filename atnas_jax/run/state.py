@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from atnas_jax.rng import stream
-from atnas_jax.run.build import Parts
+from atnas_jax.run.build import Parts, hand_made
 from atnas_jax.types import Array, MetaState, PyTree
 
 
@@ -22,11 +22,16 @@ class RunState(NamedTuple):
     best: Array  # int32 [E], the shared best genotype; ranked again at the end
 
 
-def init_state(seed: int, parts: Parts) -> RunState:
-    """Return the state before the first outer step; the control starts from weights of its own draw."""
+def init_state(config: ConfigDict, parts: Parts) -> RunState:
+    """Return the state before the first outer step.
+
+    The control starts from weights of its own draw; an anchored search starts from the hand-made genotype and random
+    others, since that is the one whose weights every step trains.
+    """
+    seed, warm = config.seed, hand_made(parts.space)[None] if config.search.anchor else None
     meta = jax.jit(parts.learner.init)(stream(seed, "init"))
     control = jax.jit(parts.learner.init)(stream(seed, "init control"))
-    search = parts.strategy.init(stream(seed, "population"))
+    search = jax.jit(parts.strategy.init)(stream(seed, "population"), warm)
     return RunState(meta, control, search, jnp.asarray(parts.strategy.best(search)))
 
 

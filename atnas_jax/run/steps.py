@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from atnas_jax.data.episodes import fixed_episodes, sample_episodes
-from atnas_jax.evaluate import evaluate
+from atnas_jax.evaluate import drop_infeasible, evaluate
 from atnas_jax.rng import stream
-from atnas_jax.run.build import Parts
+from atnas_jax.run.build import Parts, feasibility, hand_made
 from atnas_jax.run.compiled import compiled
 from atnas_jax.search.samplers import mixed, strictly_fair, uniform
 from atnas_jax.space.cost import cost_model
@@ -25,12 +25,16 @@ class Programs(NamedTuple):
 
     train(meta, genotypes [chunk,T,E], table) -> (meta, metrics of the chunk); donates meta
     draw(search, step, share) -> genotypes int32 [chunk,T,E] to train with
-    fitness(params, genotypes [P,E], first episode, table) -> (fitness [P,M], accuracy [P,T])
+    ask(search, generation) -> genotypes int32 [P,E] to evaluate
+    fitness(params, genotypes [P,E], first episode, table) -> (fitness [P,M], -inf beyond the limits; accuracy [P,T])
+    tell(search, genotypes [P,E], fitness [P,M]) -> search
     """
 
     train: Callable
     draw: Callable
+    ask: Callable
     fitness: Callable
+    tell: Callable
 
 
 def make_programs(config: ConfigDict, parts: Parts, scorer: MetaLearner, clock: dict[str, float]) -> Programs:
@@ -42,9 +46,9 @@ def make_programs(config: ConfigDict, parts: Parts, scorer: MetaLearner, clock: 
         scorer: the `MetaLearner` that adapts to meta_valid episodes.
         clock: gets the seconds of compilation, see `compiled`.
     """
-    train, search, space = config.train, config.search, parts.space
+    train, search_config, space = config.train, config.search, parts.space
     statistics = parts.normalise
-    sampler = SAMPLERS[search.sampler]
+    sampler = SAMPLERS[search_config.sampler]
     chunk = min(train.chunk, train.steps)
 
     def train_chunk(meta, genotypes, table):
@@ -59,20 +63,29 @@ def make_programs(config: ConfigDict, parts: Parts, scorer: MetaLearner, clock: 
     def draw(search, step, share):
         key = stream(config.seed, "masks", step)
         rows = mixed(key, space, chunk * train.tasks, search.population, search.fitness[:, 0], share, sampler)
-        return rows.reshape(chunk, train.tasks, space.num_slots)
+        rows = rows.reshape(chunk, train.tasks, space.num_slots)
+        return rows.at[:, 0].set(hand_made(space)) if search_config.anchor else rows
 
     def fitness(params, genotypes, first, table):
-        index = first + jnp.arange(search.episodes)
+        index = first + jnp.arange(search_config.episodes)
         episodes = fixed_episodes(
             parts.dataset.fingerprint, "meta_valid", config.protocol.seed, index, table, parts.test_spec, statistics
         )
-        found = evaluate(scorer, params, mask_of(space, genotypes), episodes, batch=search.batch)
-        return jnp.concatenate([found.fitness, -costs(genotypes)], 1), found.accuracy
+        found = evaluate(scorer, params, mask_of(space, genotypes), episodes, batch=search_config.batch)
+        values = jnp.concatenate([found.fitness, -costs(genotypes)], 1)
+        return drop_infeasible(feasible, genotypes, values), found.accuracy
 
+    def ask(search, generation):
+        return parts.strategy.ask(stream(config.seed, "ask", generation), search)
+
+    feasible = feasibility(config, space, parts.image_shape)
     cost = cost_model(space, parts.image_shape, config.net.readout, config.protocol.ways)
-    wanted = [("params", "macs").index(name) for name in search.objectives[1:]]
+    wanted = [("params", "macs").index(name) for name in search_config.objectives[1:]]
 
     def costs(genotypes):
         return cost(genotypes)[:, jnp.asarray(wanted, jnp.int32)].astype(jnp.float32)
 
-    return Programs(compiled(train_chunk, clock, donate=(0,)), compiled(draw, clock), compiled(fitness, clock))
+    return Programs(
+        compiled(train_chunk, clock, donate=(0,)),
+        *(compiled(function, clock) for function in (draw, ask, fitness, parts.strategy.tell)),
+    )

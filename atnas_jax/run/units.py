@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, evaluation_learner, hand_made
 from atnas_jax.run.checkpoint import open_checkpoints, restore_latest, save
 from atnas_jax.run.metrics import Metrics, open_metrics
@@ -46,19 +45,20 @@ def generations_due(config: ConfigDict) -> list[int]:
     """Return, per generation, the unit after which it is held: evenly after the warm-up, the last at the very end."""
     chunks, number = config.train.steps // chunk_of(config), config.search.generations
     warm = int(config.train.warmup * chunks)
-    return [warm + (chunks - warm) * (g + 1) // number - 1 for g in range(number)]
+    return [max(warm + (chunks - warm) * (g + 1) // number - 1, 0) for g in range(number)]
 
 
 def run_units(config: ConfigDict, parts: Parts, workdir: str, progress: Progress) -> tuple[RunState, dict[str, Any]]:
     """Run all units that no checkpoint holds yet; returns the last state and the notes: ledger and history."""
     chunks = config.train.steps // chunk_of(config)
     units = chunks * (1 + config.meta_test.conv4)
-    state, notes = init_state(config.seed, parts), {"history": [], **dict.fromkeys(LEDGER, 0.0)}
+    state, notes = init_state(config, parts), {"history": [], **dict.fromkeys(LEDGER, 0.0)}
     checkpoints, done = open_checkpoints(workdir, config.log.keep), 0
     if (found := restore_latest(checkpoints, state)) is not None:
         (state, notes), done = found, found[1]["unit"]
-        progress.note(f"goes on after {done} of {units} units")
+        progress.note(f"goes on after {min(done, units)} of {units} units")
     if done > units:
+        checkpoints.close()
         return state, notes
     metrics = open_metrics(workdir, done * chunk_of(config) if done else None)
     scorer = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways)
@@ -121,22 +121,30 @@ def to_best(run: Run, state: RunState) -> dict[str, str]:
 
 
 def generation(run: Run, state: RunState) -> RunState:
-    """Ask, score on fresh meta_valid episodes, tell; the shared best is that of this generation's own scores."""
+    """Ask, score on fresh meta_valid episodes, tell; the shared best is that of this generation's own scores.
+
+    Raises:
+        ValueError: all genotypes are beyond the limits of the config.
+    """
     config, parts, number = run.config, run.parts, len(run.notes["history"])
     began, compiling = time.perf_counter(), run.notes["compile_s"]
-    asked = parts.strategy.ask(stream(config.seed, "ask", number), state.search)
+    asked = run.programs.ask(state.search, jnp.int32(number))
     first = jnp.int32(number * config.search.episodes)
     fitness, accuracy = run.programs.fitness(state.meta.params, asked, first, parts.dataset.table)
-    search = parts.strategy.tell(state.search, asked, fitness)
+    search = run.programs.tell(state.search, asked, fitness)
     state = state._replace(search=search, best=asked[jnp.argmax(fitness[:, 0])])
     scores = np.asarray(fitness[:, 0])
+    if not np.isfinite(scores).any():
+        raise ValueError(
+            f"no genotype of generation {number + 1} keeps search.max_params or search.max_macs; raise them"
+        )
     seconds = time.perf_counter() - began - (run.notes["compile_s"] - compiling)
     run.notes["search_s"] += seconds
     row = {
         "generation": number + 1,
         "step": int(state.meta.step),
         "best_fitness": float(scores.max()),
-        "mean_fitness": float(scores.mean()),
+        "mean_fitness": float(scores[np.isfinite(scores)].mean()),
         "best_genotype": to_text(parts.space, np.asarray(state.best)),
     }
     run.notes["history"].append(row)

@@ -1,0 +1,178 @@
+"""The gradient of the whole jitted supernet, first and second order, against finite differences in float64.
+
+XLA:CPU has miscompiled the gradient of whole networks whose every op passed alone (see `nets/pool.py`), so nothing
+smaller than the compiled network is trusted here. Genotypes are data: one program serves all, and this is asserted too.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from atnas_jax.meta.inner import inner_loop
+from atnas_jax.meta.losses import cross_entropy
+from atnas_jax.nets.norm import NORMALISATIONS
+from atnas_jax.nets.supernet import EXECUTIONS, make_supernet
+from atnas_jax.space.cell import CellSpec, cell_space
+from atnas_jax.space.chain import ChainSpec, chain_space
+from atnas_jax.space.slots import OPS, SearchSpace, choice_mask, mask_of, random_genotypes, uniform_mask
+
+SUPPORT, QUERIES, WAYS, IMAGE = 4, 3, 2, (8, 6, 2)
+STEP, FINITE_DIFFERENCE, FLOAT32 = 1e-6, 1e-5, 1e-3  # of the difference; relative tolerances
+
+
+class Case(NamedTuple):
+    """A network whose gradient is checked; `second` and `single` say whether at second order, and in float32 too."""
+
+    space: SearchSpace
+    execution: str
+    normalisation: str
+    second: bool
+    single: bool
+
+
+def chain(downsample, residual, *ops):
+    """Two blocks that both down-sample."""
+    return chain_space(ChainSpec(tuple(map(tuple, map(str.split, ops))), (4, 6), (1, 2), (2, 2), downsample, residual))
+
+
+def cell(nodes, ops):
+    """One reduction cell."""
+    return cell_space(CellSpec(tuple(ops.split()), nodes, 1, (0,), 4))
+
+
+CASES = {
+    "pool-switch": Case(chain("pool", True, "conv3 max3 identity", "sep3 none conv1"), "switch", "support", True, True),
+    "stride-switch": Case(
+        chain("stride", False, "dil3 avg3", "conv3 max3 sep5"), "switch", "batch_transductive", False, False
+    ),
+    "pool-folded": Case(chain("pool", True, "sep5 max3 none", "conv1 avg3 dil3"), "folded", "instance", True, False),
+    "stride-folded": Case(chain("stride", True, "conv5 identity", "max3 sep3"), "folded", "group", True, True),
+    "cell-switch": Case(cell(2, "conv3 max3"), "switch", "layer", True, False),
+    "cell-folded": Case(cell(1, "sep3 max3 identity"), "folded", "support", True, False),
+}
+
+
+def test_the_cases_leave_nothing_out():
+    chains = [case for case in CASES.values() if case.space.family == "chain"]
+    assert {op for case in chains if case.second for ops in case.space.spec.ops for op in ops} == set(OPS)
+    assert {case.normalisation for case in CASES.values()} == set(NORMALISATIONS)
+    assert {(case.space.spec.downsample, case.execution) for case in chains} == {
+        (downsample, execution) for downsample in ("pool", "stride") for execution in EXECUTIONS
+    }
+
+
+def masks_of(case):
+    """A mask for every choice of every slot at full depth, random ones, and for folded execution a mixture."""
+    space = case.space
+    cards = np.asarray(space.cards)
+    genotypes = np.stack([np.full(len(cards), k) % cards for k in range(cards.max())])
+    if space.family == "chain":
+        genotypes[:, 0] = cards[0] - 1
+    genotypes = np.concatenate([genotypes, random_genotypes(jax.random.key(3), space, 3)])
+    masks = [np.asarray(mask) for mask in mask_of(space, genotypes)]
+    return [*masks, np.asarray(uniform_mask(space))] if case.execution == "folded" else masks
+
+
+def loss_of(case):
+    """Return first(inputs, data), the query loss, and second, the same after one inner step on the support."""
+    supernet = make_supernet(case.space, IMAGE, normalisation=case.normalisation, execution=case.execution)
+
+    def query(inputs, data):
+        features = supernet.apply(inputs["params"], data["x"], inputs["mask"], SUPPORT)
+        return cross_entropy(features[SUPPORT:] @ data["head"], data["y"][SUPPORT:])
+
+    def support(params, inputs, data):
+        features = supernet.apply(params, data["x"][:SUPPORT], inputs["mask"])
+        return cross_entropy(features @ data["head"], data["y"][:SUPPORT])
+
+    def after_step(inputs, data):
+        adapted = inner_loop(lambda params: support(params, inputs, data), inputs["params"], optax.sgd(0.1), 1)
+        return query(inputs | {"params": adapted}, data)
+
+    return query, after_step
+
+
+def problem(case):
+    """Return params, away from their first value so that nothing stands on a kink of relu, and data, in float64."""
+    rng = np.random.default_rng(0)
+    supernet = make_supernet(case.space, IMAGE)
+    first = jax.jit(supernet.init)(jax.random.key(0))
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) + 0.3 * rng.normal(size=leaf.shape), first)
+    return params, {
+        "x": rng.normal(size=(SUPPORT + QUERIES, *IMAGE)),
+        "y": (np.arange(SUPPORT + QUERIES) % WAYS).astype(np.int32),
+        "head": rng.normal(size=(supernet.features, WAYS)) / np.sqrt(supernet.features),
+    }
+
+
+def double(tree):
+    """Return the leaves as float64 numpy arrays."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
+
+
+def single(tree):
+    """Return floating leaves as float32 numpy arrays."""
+    return jax.tree.map(lambda leaf: leaf.astype(np.float32) if leaf.dtype == np.float64 else leaf, tree)
+
+
+def dot(a, b):
+    """The inner product of two pytrees."""
+    return sum(float((x * y).sum()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def direction_in(inputs, case, rng):
+    """A random direction of unit length; a mask moves at its choices alone."""
+    direction = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), inputs)
+    direction["mask"] *= choice_mask(case.space)
+    if case.execution == "switch":
+        direction["mask"] *= 0.0  # a choice is not differentiated
+    length = np.sqrt(dot(direction, direction))
+    return jax.tree.map(lambda leaf: leaf / length, direction)
+
+
+def moved(inputs, direction, step):
+    """inputs + step * direction."""
+    return jax.tree.map(lambda leaf, d: leaf + step * d, inputs, direction)
+
+
+def check(case, loss, move_mask, with_single):
+    """Hold the compiled gradient against differences of the compiled loss, for every mask, by one program."""
+    params, data = problem(case)
+    rng, compiled = np.random.default_rng(1), jax.jit(jax.value_and_grad(loss))
+    exact = []
+    with jax.enable_x64(True):
+        for mask in masks_of(case):
+            inputs = {"params": params, "mask": mask.astype(np.float64)}
+            direction = direction_in(inputs, case, rng)
+            if not move_mask:
+                direction["mask"] *= 0.0
+            exact.append(double(compiled(inputs, data)[1]))
+            ahead, behind = (float(compiled(moved(inputs, direction, s), data)[0]) for s in (STEP, -STEP))
+            expected = (ahead - behind) / (2 * STEP)
+            assert dot(exact[-1], direction) == pytest.approx(expected, rel=FINITE_DIFFERENCE, abs=1e-8), mask
+        assert compiled._cache_size() == 1
+    if not with_single:
+        return
+    compiled = jax.jit(jax.value_and_grad(loss))
+    for mask, right in zip(masks_of(case), exact, strict=True):
+        gradient = compiled({"params": single(params), "mask": mask}, single(data))[1]
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradient))
+        off = jax.tree.map(np.subtract, double(gradient), right)
+        assert dot(off, off) ** 0.5 <= FLOAT32 * dot(right, right) ** 0.5, mask
+    assert compiled._cache_size() == 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_first_order(name):
+    """In the parameters and, where execution is folded, in the mask, one-hot and relaxed."""
+    check(CASES[name], loss_of(CASES[name])[0], move_mask=True, with_single=True)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.second])
+def test_second_order(name):
+    """MAML's gradient, through one inner step."""
+    check(CASES[name], loss_of(CASES[name])[1], move_mask=False, with_single=CASES[name].single)

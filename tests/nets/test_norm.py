@@ -1,0 +1,115 @@
+"""Which images a normalisation looks at, and that the fused normalise-relu-pool is the plain one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from atnas_jax.nets.block import init_norm, norm_relu_pool, normalise, relu
+from atnas_jax.nets.norm import EPSILON, NORMALISATIONS, is_transductive, normaliser, other_normalisation
+from atnas_jax.nets.pool import max_pool2
+
+SUPPORT, QUERIES, CHANNELS = 3, 4, 12  # 12 channels: one whole group of 8 and a part of the next
+ONES = jnp.ones(CHANNELS)
+normalised = jax.jit(normalise, static_argnums=(3, 4))
+
+
+def batch(seed=0, rows=SUPPORT + QUERIES):
+    """Random feature maps whose channels differ in mean and spread."""
+    x = jax.random.normal(jax.random.key(seed), (rows, 4, 4, CHANNELS))
+    return x * (1.0 + jnp.arange(CHANNELS)) + jnp.arange(CHANNELS)
+
+
+def norm(seed):
+    """Scales of both signs, and biases."""
+    return {"scale": jax.random.normal(jax.random.key(seed), (CHANNELS,)), "bias": jnp.linspace(-1, 1, CHANNELS)}
+
+
+def by_definition(x, name, reference):
+    """(x - mean) / sqrt(variance + epsilon), the statistics taken in numpy."""
+    x = np.asarray(x, np.float64)
+    out = np.zeros_like(x)
+    if name in ("support", "batch_transductive"):
+        rows = x[:reference] if name == "support" else x
+        return (x - rows.mean((0, 1, 2))) / np.sqrt(rows.var((0, 1, 2)) + EPSILON)
+    groups = {"instance": [[c] for c in range(CHANNELS)], "group": [range(8), range(8, 12)], "layer": [range(CHANNELS)]}
+    for n in range(len(x)):
+        for group in groups[name]:
+            part = x[n][:, :, list(group)]
+            out[n][:, :, list(group)] = (part - part.mean()) / np.sqrt(part.var() + EPSILON)
+    return out
+
+
+@pytest.mark.parametrize("name", NORMALISATIONS)
+def test_normalisation_is_its_definition(name):
+    got = normalised(batch(), ONES, init_norm(CHANNELS), name, SUPPORT)
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, by_definition(batch(), name, SUPPORT), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NORMALISATIONS)
+def test_who_sees_whom(name):
+    x = batch()
+    changed = x.at[SUPPORT + 1 :].set(batch(5)[SUPPORT + 1 :] * 3)  # every query but the first
+
+    def out(x):
+        return np.asarray(normalised(x, ONES, norm(1), name, SUPPORT))
+
+    same_query = np.allclose(out(x)[SUPPORT], out(changed)[SUPPORT], atol=1e-6)
+    alone = np.allclose(out(x)[SUPPORT], out(x[: SUPPORT + 1])[SUPPORT], atol=1e-6)
+    assert same_query == alone == (not is_transductive(name))
+    sees_support = not np.allclose(out(x)[SUPPORT], out(x.at[0].multiply(2.0))[SUPPORT], atol=1e-3)
+    assert sees_support == (name in ("support", "batch_transductive"))
+    if name in ("instance", "group", "layer"):
+        np.testing.assert_allclose(out(x)[:1], out(x[:1]), atol=1e-6)
+
+
+def test_support_without_a_reference_is_the_batch():
+    a, b = (normalised(batch(), ONES, norm(1), name, None) for name in ("support", "batch_transductive"))
+    np.testing.assert_array_equal(a, b)
+    assert other_normalisation("support") == "batch_transductive" and other_normalisation("group") is None
+
+
+@pytest.mark.parametrize("name", ["group", "layer"])
+def test_missing_channels_stay_out_of_the_statistics(name):
+    """With 10 of 12 channels the statistics are those of the 10-channel map, whatever the others hold."""
+    kept = 10
+    x = batch().at[..., kept:].set(1e3)
+    channels = (jnp.arange(CHANNELS) < kept).astype(jnp.float32)
+    own = {key: leaf[:kept] for key, leaf in norm(1).items()}
+    wide = normalised(x, channels, norm(1), name, None)
+    np.testing.assert_allclose(wide[..., :kept], normalised(x[..., :kept], jnp.ones(kept), own, name, None), atol=1e-5)
+    assert not np.any(wide[..., kept:])
+
+
+@pytest.mark.parametrize("name", ["support", "group"])
+def test_fused_pooling_is_normalise_relu_pool(name):
+    """Both the value and the gradient, for scales of either sign; the plain form pools four times as many values."""
+    x, weight = batch(), jax.random.normal(jax.random.key(9), (SUPPORT + QUERIES, 2, 2, CHANNELS))
+
+    def fused(x, params):
+        return norm_relu_pool(x, ONES, params, name, SUPPORT)
+
+    def plain(x, params):
+        return max_pool2(relu(normalise(x, ONES, params, name, SUPPORT)))
+
+    @jax.jit
+    def all_of_them(x, params):
+        found = []
+        for f in (fused, plain):
+            out, transpose = jax.vjp(f, x, params)
+            found.append((out, transpose(weight)))
+        return found
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *all_of_them(x, norm(1)))
+
+
+def test_a_constant_channel_stays_finite():
+    x = jnp.full((4, 2, 2, CHANNELS), 7.0)
+    for name in NORMALISATIONS:
+        mean, inverse = jax.jit(normaliser, static_argnums=(2, 3))(x, ONES, name, 2)
+        assert np.isfinite(inverse).all() and np.allclose(mean, 7.0)
+
+
+def test_relu_is_flat_at_zero():
+    assert [float(jax.grad(relu)(value)) for value in (-1.0, 0.0, 2.0)] == [0.0, 0.0, 1.0]

@@ -1,0 +1,143 @@
+"""A novel task: unequal classes, any number of ways, files in and files out."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atnas_jax.run.adapt import adapt, adapt_folder
+from atnas_jax.run.meta_network import load_meta_network
+from atnas_jax.space.cost import cost_model
+from atnas_jax.space.text import parse
+
+COUNTS = (3, 2, 5)  # support images of each class
+
+
+@pytest.fixture(scope="module")
+def network(finished):
+    """The meta-network of the finished run."""
+    return load_meta_network(finished.workdir)
+
+
+@pytest.fixture(scope="module")
+def task(tiny_data):
+    """Support images and labels of three meta_test classes with unequal counts, queries and their labels."""
+    with np.load(tiny_data) as file:
+        classes = file["images"].reshape(20, 10, 10, 10)[14:17]
+    support = np.concatenate([rows[:count] for rows, count in zip(classes, COUNTS, strict=True)])
+    queries = np.concatenate([rows[5:] for rows in classes])
+    return support, np.repeat(np.arange(3), COUNTS), queries, np.repeat(np.arange(3), 5)
+
+
+@pytest.fixture(scope="module")
+def adapted(network, task):
+    """The task, adapted to."""
+    return adapt(network, *task[:3])
+
+
+def test_unequal_classes_are_learned(adapted, network, task):
+    assert adapted.probabilities.shape == (15, 3)
+    assert np.allclose(adapted.probabilities.sum(1), 1, atol=1e-5)
+    assert (adapted.probabilities.argmax(1) == task[3]).mean() > 0.6
+    genotype = parse(network.space, adapted.genotype)
+    assert np.array_equal(genotype, parse(network.space, adapted.genotype_json))
+    assert (adapted.params, adapted.macs) == tuple(
+        map(int, cost_model(network.space, (10, 10, 1), "flatten", 3)(genotype))
+    )
+
+
+def test_the_order_of_the_support_does_not_matter(adapted, network, task):
+    support, labels, queries, _ = task
+    order = np.argsort(np.concatenate([np.arange(count) for count in COUNTS]), kind="stable")  # classes interleaved
+    assert not np.array_equal(labels, labels[order])
+    again = adapt(network, support[order], labels[order], queries)
+    assert again.genotype == adapted.genotype
+    assert np.array_equal(again.probabilities, adapted.probabilities)
+
+
+def test_two_of_the_classes_with_a_search_of_ones_own_size(network, task):
+    support, labels, queries, truth = task
+    found = adapt(network, support[labels != 1], labels[labels != 1] // 2, queries, generations=1, population=2)
+    assert found.probabilities.shape == (15, 2)
+    assert np.allclose(found.probabilities.sum(1), 1, atol=1e-5)
+    assert (found.probabilities.argmax(1) == truth // 2)[truth != 1].mean() > 0.7
+
+
+def test_queries_take_no_part(adapted, network, task):
+    support, labels, queries, _ = task
+    other = np.concatenate([queries[:4], 255 - queries[4:]])
+    again = adapt(network, support, labels, other)
+    assert again.genotype == adapted.genotype
+    assert np.allclose(again.probabilities[:4], adapted.probabilities[:4], atol=1e-5)
+    assert not np.allclose(again.probabilities[4:], adapted.probabilities[4:], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"support": lambda x: x[:, :8]}, r"support images are uint8 \[10, 8, 10, 1\].*takes uint8 \[n,10,10,1\]"),
+        ({"support": lambda x: x / 255}, "support images are float64"),
+        ({"query": lambda x: x[:0]}, r"query images are uint8 \[0, 10, 10, 1\]"),
+        ({"query": lambda x: np.stack([x] * 3, -1)}, r"query images are uint8 \[15, 10, 10, 3\]"),
+        ({"labels": lambda y: y[:-1]}, r"support labels are int64 \[9\]; need integers \[10\]"),
+        ({"labels": lambda y: y * 1.0}, "support labels are float64"),
+        ({"labels": lambda y: y + 1}, r"support labels are \[1, 2, 3\]; need every one of 0..N-1"),
+        ({"labels": lambda y: y * 2}, r"support labels are \[0, 2, 4\]"),
+        ({"labels": lambda y: y * 0}, r"support labels are \[0\]"),
+        ({"labels": lambda y: list("abcdefghij")}, "support labels are <U1"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(network, task, change, says):
+    change = {"support": lambda x: x, "labels": lambda y: y, "query": lambda x: x} | change
+    with pytest.raises(ValueError, match=says) as caught:
+        adapt(network, change["support"](task[0]), change["labels"](task[1]), change["query"](task[2]))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_head_that_is_made_for_other_ways_is_refused(network, task):
+    config = network.config.copy_and_resolve_references()
+    config.learner.head, config.protocol.ways = "matrix", 5
+    with pytest.raises(ValueError, match=r"the support has 3 classes; .* 'matrix' serves 5"):
+        adapt(network._replace(config=config), *task[:3])
+
+
+def _save(folder, images):
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number}.png")
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_folders_in_files_out(finished, task, adapted, tmp_path, flat):
+    support, labels, queries, truth = task
+    for label, name in enumerate(("ant", "bee", "cow")):
+        _save(tmp_path / "support" / name, support[labels == label])
+        if not flat:
+            _save(tmp_path / "query" / name, queries[truth == label])
+    if flat:
+        _save(tmp_path / "query", queries[:3])
+    folders = [str(tmp_path / name) for name in ("support", "query", "out")]
+    summary = adapt_folder(finished.workdir, *folders)
+    assert json.loads((tmp_path / "out" / "adaptation.json").read_text()) == summary
+    assert (summary["classes"], summary["support_images"]) == (["ant", "bee", "cow"], 10)
+    assert summary["genotype"] == adapted.genotype
+    assert (tmp_path / "out" / "genotype.txt").read_text() == f"{adapted.genotype}\n{adapted.genotype_json}\n"
+    header, *rows = csv.reader((tmp_path / "out" / "predictions.csv").read_text().splitlines())
+    assert header == ["image", "predicted", "p(ant)", "p(bee)", "p(cow)"]
+    expected = adapted.probabilities[:3] if flat else adapted.probabilities
+    assert np.allclose(np.array([row[2:] for row in rows], float), expected, atol=1e-4)
+    assert [row[1] for row in rows] == [summary["classes"][k] for k in expected.argmax(1)]
+    if flat:
+        assert [row[0] for row in rows] == ["0.png", "1.png", "2.png"] and summary["accuracy"] is None
+    else:
+        assert rows[7][0] == "bee/2.png"
+        assert summary["accuracy"] == pytest.approx((adapted.probabilities.argmax(1) == truth).mean())
+
+
+def test_nothing_is_written_where_the_folders_do_not_fit(finished, task, tmp_path):
+    _save(tmp_path / "support" / "ant", task[0][:2])
+    with pytest.raises(ValueError, match="need at least 2 class folders"):
+        adapt_folder(finished.workdir, str(tmp_path / "support"), str(tmp_path / "support"), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

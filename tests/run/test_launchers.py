@@ -1,0 +1,87 @@
+"""The commands as a user runs them: one success and one refusal of each."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atnas_jax.run.results import results_table
+
+COUNTS = (3, 2, 5)  # support images of each class
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_data, tmp_path_factory):
+    """Class folders of a few images for each of three classes, and a flat folder of queries."""
+    root = tmp_path_factory.mktemp("folders")
+    with np.load(tiny_data) as file:
+        classes = file["images"].reshape(20, 10, 10, 10)[14:17]
+    (root / "query").mkdir()
+    for label, rows in enumerate(classes):
+        (root / "support" / f"kind{label}").mkdir(parents=True)
+        for number in range(COUNTS[label]):
+            Image.fromarray(rows[number]).save(root / "support" / f"kind{label}" / f"{number}.png")
+        Image.fromarray(rows[5]).save(root / "query" / f"{label}.png")
+    return root
+
+
+def _refused(done, says):
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("error: "), done.stderr
+    assert says in done.stderr
+
+
+def test_search_shows_the_table_of_a_finished_run(command, short, tiny_data):
+    flags = ["--config=tests/run/tiny.py", f"--config.data.source={tiny_data}", f"--workdir={short.workdir}"]
+    rows = ["--config.meta_test.rows=('adapted', 'best', 'conv4')", "--config.meta_test.other_normalisation=False"]
+    done = command("search", *flags, *rows)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == results_table(short.results) + "\n"
+    _refused(command("search", *flags), "other settings (meta_test.other_normalisation, meta_test.rows)")
+
+
+def test_meta_test(command, short, tmp_path):
+    workdir = shutil.copytree(short.workdir, tmp_path / "copy")
+    done = command("meta_test", f"--workdir={workdir}", "--episodes=6", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == results_table(short.results) + "\n"
+    _refused(command("meta_test", f"--workdir={tmp_path}"), "holds no finished search")
+
+
+def test_adapt(command, finished, folders, tmp_path):
+    flags = [f"--workdir={finished.workdir}", f"--query={folders / 'query'}", f"--out={tmp_path / 'out'}"]
+    done = command("adapt", *flags, f"--support={folders / 'support'}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("3 classes, 10 support and 3 query images\narchitecture chain:")
+    summary = json.loads((tmp_path / "out" / "adaptation.json").read_text())
+    assert summary["classes"] == ["kind0", "kind1", "kind2"]
+    assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 4
+    _refused(command("adapt", *flags, "--support=/nowhere"), "/nowhere")
+
+
+def test_check_data(command, tiny_data):
+    done = command("check_data", f"--source={tiny_data}", "--ways=3", "--shots=1", "--queries=5")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3-way 1-shot, 5 queries a class, fit into meta_train" in done.stdout
+    _refused(command("check_data", "--source=nowhere.npz"), "nowhere.npz does not exist")
+
+
+def test_prepare_tfds(command, tiny_data, tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    pytest.importorskip("array_record")
+    flags = [f"--source={tiny_data}", f"--out={tmp_path}"]
+    done = command("prepare_tfds", *flags, "--name=tiny")
+    assert done.returncode == 0, done.stderr
+    assert "200 images of 20 classes from npz:tiny.npz" in done.stdout
+    _refused(command("prepare_tfds", *flags, "--name=My Data"), "name 'My Data'")
+
+
+@pytest.mark.parametrize("module", ["search", "meta_test", "adapt", "check_data", "prepare_tfds"])
+def test_help_says_what_the_command_does(command, module):
+    done = command(module, "--help")
+    assert done.returncode in (0, 1)  # absl ends --help with 1
+    assert f"python -m launch.{module}" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr

@@ -1,0 +1,143 @@
+"""The meta-test: every row on the same episodes, nothing learned from a query, no class seen before."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from atnas_jax.run import meta_test as module
+from atnas_jax.run.build import build, evaluation_learner
+from atnas_jax.run.checkpoint import open_checkpoints, restore_latest
+from atnas_jax.run.defaults import ROWS
+from atnas_jax.run.meta_test import chooser, meta_test, warm_population
+from atnas_jax.run.progress import make_progress
+from atnas_jax.run.state import init_state
+from atnas_jax.run.steps import make_programs
+from atnas_jax.space.slots import mask_of
+
+meta_test.__test__ = False  # pytest takes it for a test
+QUIET = make_progress({}, quiet=True)
+
+
+def changed(config, changes):
+    """Return a copy of a config with some settings changed."""
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.fixture(scope="module")
+def searched(finished):
+    """The parts and the last state of the finished run."""
+    parts = build(finished.config)
+    manager = open_checkpoints(finished.workdir)
+    state, _ = restore_latest(manager, init_state(0, parts))
+    manager.close()
+    return parts, state
+
+
+def test_the_same_architecture_and_weights_score_the_same_in_every_row(finished, searched, monkeypatch):
+    parts, state = searched
+    monkeypatch.setattr(module, "CHUNK", 4)
+    monkeypatch.setattr(module, "choose", lambda *_: jnp.broadcast_to(state.best, (6, parts.space.num_slots)))
+    monkeypatch.setattr(module, "random_feasible", lambda *_: jnp.stack([state.best] * 2))
+    monkeypatch.setattr(module, "hand_made", lambda _: state.best)
+    found = meta_test(finished.config, parts, state._replace(control=state.meta), QUIET)
+    assert tuple(found.rows) == tuple(found.other["rows"]) == ROWS
+    for rows, expected in (
+        (found.rows, finished.results["meta_test"]["best"]),
+        (found.other["rows"], finished.results["meta_test_other"]["rows"]["best"]),
+    ):
+        same = ("adapted", "best", "random_architecture", "random_search", "conv4")
+        assert [rows[name] for name in same] == [expected] * len(same)
+        assert expected["ci95"] > 0
+
+
+def test_the_chunks_change_nothing(finished, searched):
+    config = changed(finished.config, {"meta_test.rows": ("best",), "meta_test.other_normalisation": False})
+    assert module.CHUNK > 6  # the finished run had chunks of 4
+    assert meta_test(config, *searched, QUIET).rows == {"best": finished.results["meta_test"]["best"]}
+
+
+def test_what_has_seen_no_support_is_at_chance(finished):
+    for rows in (finished.results["meta_test"], finished.results["meta_test_other"]["rows"]):
+        assert rows["no_adaptation"]["accuracy"] == pytest.approx(1 / 3, abs=1e-6)
+        assert rows["no_adaptation"]["ci95"] == pytest.approx(0, abs=1e-6)
+        assert rows["best"]["accuracy"] > 0.5  # the patterns of the classes can be told from their noise
+
+
+def test_a_row_that_needs_no_training_of_its_own_can_be_left_out(finished, searched):
+    names = ("conv4", "zero_steps")
+    config = changed(finished.config, {"meta_test.conv4": False, "meta_test.rows": names})
+    config.meta_test.other_normalisation = False
+    found = meta_test(config, *searched, QUIET)
+    assert tuple(found.rows) == ("zero_steps",) and found.other is None
+
+
+def test_queries_choose_no_architecture(finished, searched, monkeypatch):
+    parts, state = searched
+    truth = module.episodes_of
+
+    def chosen(change):
+        monkeypatch.setattr(module, "episodes_of", lambda *args: change(truth(*args)))
+        args = (state.meta.params, warm_population(finished.config, state), jnp.arange(6), parts.dataset.table)
+        return np.asarray(jax.jit(chooser(finished.config, parts, "adapted"))(*args))
+
+    expected = chosen(lambda episode: episode)
+    other_queries = chosen(
+        lambda episode: episode._replace(
+            query_x=jnp.full_like(episode.query_x, jnp.nan), query_y=episode.query_y[:, ::-1]
+        )
+    )
+    assert np.array_equal(expected, other_queries)
+    assert len(np.unique(expected, axis=0)) > 1  # the support does choose
+    cost = np.asarray(module.cost_of(finished.config, parts, expected), float).mean(0)
+    row = finished.results["meta_test"]["adapted"]  # chosen in chunks of 4
+    assert (row["params"], row["macs"]) == tuple(cost)
+
+
+@pytest.mark.parametrize("normalisation", ["support", "batch_transductive"])
+def test_a_prediction_looks_at_other_queries_only_where_it_says_so(finished, searched, normalisation):
+    parts, state = searched
+    learner = evaluation_learner(finished.config, parts.space, parts.image_shape, 3, normalisation=normalisation)
+    mask = mask_of(parts.space, state.best)
+    support, queries = jax.random.normal(jax.random.key(0), (2, 6, 10, 10, 1))
+    adapted = learner.adapt(state.meta.params, mask, support, jnp.repeat(jnp.arange(3), 2))
+    predict = jax.jit(lambda x: learner.predict(adapted, mask, support, x)[0])
+    one, other = predict(queries), predict(queries.at[1:].add(5.0))
+    assert np.allclose(one, other, atol=1e-5) == (normalisation == "support")
+
+
+def test_splits_share_no_class(searched):
+    table = searched[0].dataset.table
+    splits = [set(np.asarray(ids).tolist()) for ids in (table.meta_train, table.meta_valid, table.meta_test)]
+    assert sum(map(len, splits)) == len(set.union(*splits)) == 20
+
+
+def test_each_program_reads_the_images_of_its_own_split_alone(finished, searched):
+    parts, _ = searched
+    table = parts.dataset.table
+    learner = evaluation_learner(finished.config, parts.space, parts.image_shape, 3)
+    programs = make_programs(finished.config, parts, learner, {"compile_s": 0.0})
+
+    def blanked(*splits):
+        owner = np.repeat(np.arange(20), np.diff(np.asarray(table.offsets)))
+        gone = np.isin(owner, np.concatenate([np.asarray(getattr(table, split)) for split in splits]))
+        return table._replace(images=jnp.where(gone[:, None, None, None], 0, table.images))
+
+    def trained(table):
+        state = init_state(0, parts)
+        genotypes = programs.draw(state.search, jnp.int32(0), jnp.float32(0))
+        return programs.train(state.meta, genotypes, table)[0].params
+
+    def fitness(table):
+        state = init_state(0, parts)
+        return programs.fitness(state.meta.params, state.search.population, jnp.int32(0), table)
+
+    def same(a, b):
+        return all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))
+
+    assert same(trained(table), trained(blanked("meta_valid", "meta_test")))
+    assert not same(trained(table), trained(blanked("meta_train")))
+    assert same(fitness(table), fitness(blanked("meta_train", "meta_test")))
+    assert not same(fitness(table), fitness(blanked("meta_valid")))

@@ -1,0 +1,95 @@
+"""A run that was stopped, and started again, ends bit for bit as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from atnas_jax.run import search
+from atnas_jax.run.progress import Progress
+
+FLAGS = (
+    "--config=tests/run/tiny.py",
+    "--config.meta_test.rows=('adapted', 'best', 'conv4')",
+    "--config.meta_test.other_normalisation=False",
+)
+
+
+def _outcome(workdir):
+    """Everything that a run leaves and that does not depend on time."""
+    with open(os.path.join(workdir, "results.json"), encoding="utf-8") as file:
+        results = {name: value for name, value in json.load(file).items() if name != "ledger"}
+    with open(os.path.join(workdir, "metrics.jsonl"), encoding="utf-8") as file:
+        rows = [{k: v for k, v in json.loads(line).items() if k != "episodes_per_s"} for line in file]
+    with np.load(os.path.join(workdir, "meta_network.npz")) as file:
+        arrays = {name: (file[name].dtype, file[name].shape, file[name].tobytes()) for name in file.files}
+    return results, rows, arrays
+
+
+def _assert_same(one, other):
+    for part, twin in zip(_outcome(one), _outcome(other), strict=True):
+        assert part == twin
+
+
+@pytest.mark.parametrize("stops", [(2, 3, 6), (9,)])
+def test_stopped_in_process(short, tmp_path, monkeypatch, stops):
+    """Update 1-4 comes after a chunk of the supernet, 5-8 of the control, 9 and 10 in the meta-test."""
+    left = [0]
+
+    def update(*_, **__):
+        left[0] -= 1
+        if left[0] == 0:
+            raise InterruptedError("stopped")
+
+    monkeypatch.setattr(search, "make_progress", lambda *_: Progress(update, lambda _: None, lambda: None))
+    done = 0
+    for stop in stops:
+        left[0] = stop - done
+        with pytest.raises(InterruptedError):
+            search.across_task_search(short.config, str(tmp_path), quiet=True)
+        assert not (tmp_path / "results.json").exists()
+        # the unit whose update raised was not saved; after the last unit there is nothing to do again
+        done = min(stop - 1, 8)
+    left[0] = 0
+    search.across_task_search(short.config, str(tmp_path), quiet=True)
+    _assert_same(short.workdir, tmp_path)
+
+
+def _start(repo, workdir, data):
+    call = [sys.executable, "-m", "launch.search", *FLAGS, f"--config.data.source={data}", f"--workdir={workdir}"]
+    return subprocess.Popen(call, cwd=repo, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _has_metrics(workdir, phase, rows):
+    path = workdir / "metrics.jsonl"
+    return path.exists() and path.read_text().count(f'"phase": "{phase}"') >= rows
+
+
+MOMENTS = {
+    "training": lambda workdir: _has_metrics(workdir, "meta_train", 1),
+    "a generation": lambda workdir: _has_metrics(workdir, "search", 1),
+    "the meta-test": lambda workdir: (workdir / "meta_network.npz").exists(),
+}
+
+
+def test_killed_in_a_process_of_its_own(short, tmp_path, repo):
+    workdir = tmp_path / "run"
+    for moment, reached in MOMENTS.items():
+        process = _start(repo, workdir, short.config.data.source)
+        while process.poll() is None and not reached(workdir):
+            time.sleep(0.002)
+        assert process.poll() is None, f"ended before {moment}: {process.communicate()}"
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert not (workdir / "results.json").exists(), moment
+    process = _start(repo, workdir, short.config.data.source)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "goes on after 8 of 8 units" in err
+    assert "adapted" in out and "conv4" in out
+    _assert_same(short.workdir, workdir)

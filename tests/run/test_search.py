@@ -1,0 +1,151 @@
+"""The across-task search from end to end: what it writes, what it refuses, what it compiles."""
+
+import csv
+import json
+import os
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from atnas_jax.data.sources import load
+from atnas_jax.run import search
+from atnas_jax.run.build import build, evaluation_learner, hand_made, make_space
+from atnas_jax.run.config import check_config, stored_config
+from atnas_jax.run.defaults import ROWS
+from atnas_jax.run.results import check_results
+from atnas_jax.run.search import across_task_search, test_again
+from atnas_jax.run.state import init_state
+from atnas_jax.run.steps import make_programs
+from atnas_jax.run.units import generations_due
+from atnas_jax.space.cost import cost_model
+from atnas_jax.space.text import parse, space_from_dict
+
+test_again.__test__ = False  # pytest takes it for a test
+
+
+def _read(workdir, name):
+    with open(os.path.join(workdir, name), encoding="utf-8") as file:
+        return file.read()
+
+
+def test_the_results_are_whole(finished, tiny_data):
+    results = finished.results
+    check_results(results)
+    assert tuple(results["meta_test"]) == tuple(results["meta_test_other"]["rows"]) == ROWS
+    assert (results["protocol"]["normalisation"], results["meta_test_other"]["normalisation"]) == (
+        "inductive",
+        "transductive",
+    )
+    assert results["data"]["fingerprint"] == load(str(tiny_data)).fingerprint
+    assert results["data"]["class_counts"] == {"meta_train": 8, "meta_valid": 6, "meta_test": 6}
+    assert {row["episodes"] for row in results["meta_test"].values()} == {6}
+    assert all(seconds >= 0 for seconds in results["ledger"].values())
+
+
+def test_the_stored_config_is_the_one_that_ran(finished):
+    for stored in (finished.results["config"], json.loads(_read(finished.workdir, "config.json"))):
+        config = stored_config(stored)
+        check_config(config)
+        assert config == finished.config
+
+
+def test_the_genotype_and_its_costs_belong_together(finished):
+    space = make_space(finished.config)
+    assert space_from_dict(finished.results["space"]) == space
+    genotype = parse(space, finished.results["genotype"])
+    cost = cost_model(space, (10, 10, 1), finished.config.net.readout, 3)(jnp.asarray(genotype))
+    assert (finished.results["params"], finished.results["macs"]) == tuple(map(int, cost))
+    row = finished.results["meta_test"]["best"]
+    assert (row["params"], row["macs"]) == tuple(map(int, cost))
+
+
+def test_metrics_have_a_row_per_chunk_and_per_generation(finished):
+    rows = [json.loads(line) for line in _read(finished.workdir, "metrics.jsonl").splitlines()]
+    steps = {phase: [row["step"] for row in rows if row["phase"] == phase] for phase in {row["phase"] for row in rows}}
+    assert steps == {"meta_train": [2, 4, 6, 8], "search": [4, 8], "control": [10, 12, 14, 16]}
+    assert [row["generation"] for row in rows if row["phase"] == "search"] == [1, 2]
+    table = list(csv.DictReader(_read(finished.workdir, "metrics.csv").splitlines()))
+    assert [(row["phase"], int(row["step"])) for row in table] == [(row["phase"], row["step"]) for row in rows]
+    assert [row["best_genotype"] for row in rows if row["phase"] == "search"] == [
+        generation["best_genotype"] for generation in finished.results["history"]
+    ]
+
+
+def test_each_program_is_compiled_once_for_all_masks_steps_and_generations(finished):
+    wanted = {"train_chunk": 1, "draw": 1, "ask": 1, "fitness": 1, "tell": 1, "choose_all": 2, "one": 1}
+    assert {name: finished.compiled.get(f"jit({name})") for name in wanted} == wanted
+    assert finished.compiled["jit(score)"] == 3 * 2  # ways of adapting, normalisations
+    assert finished.late == []  # units 2 and 3, the second generation among them
+
+
+def test_a_finished_run_is_read_and_not_run_again(finished, monkeypatch):
+    def never(*_):
+        raise AssertionError("ran again")
+
+    monkeypatch.setattr(search, "run_units", never)
+    monkeypatch.setattr(search, "meta_test", never)
+    before = _read(finished.workdir, "results.json")
+    assert across_task_search(finished.config, finished.workdir, quiet=True) == json.loads(before)
+    assert _read(finished.workdir, "results.json") == before
+
+
+def test_another_config_in_the_workdir_is_refused_in_one_line(finished, tiny):
+    with pytest.raises(ValueError, match=r"other settings \(search.episodes, seed\)") as caught:
+        across_task_search(tiny({"search.episodes": 5, "seed": 1}), finished.workdir, quiet=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"space.chain.ops": ("sep3", "identity")}, "needs op 'conv3' in block 0.*meta_test.conv4 to False"),
+        ({"search.max_params": 5}, "max_params 5 .* leave none of 4096 random genotypes"),
+        ({"protocol.ways": 7}, "ways=7 but meta_valid of npz:tiny.npz has 6 classes"),
+        ({"train.queries": 10}, "has only 10 images"),
+        ({"data.source": "nowhere.npz"}, "nowhere.npz does not exist"),
+        ({"train.steps": 7}, "train.steps 7 is not a multiple"),
+        ({"space.chain.depths": (1, 3)}, "the last of depths is 3"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_is_written(tiny, tmp_path, changes, says):
+    with pytest.raises((ValueError, FileNotFoundError), match=says) as caught:
+        across_task_search(tiny(changes), str(tmp_path / "run"), quiet=True)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 3, 10, 37])
+@pytest.mark.parametrize("generations", [1, 2, 5, 12])
+@pytest.mark.parametrize("warmup", [0.0, 0.3, 0.9])
+def test_every_generation_is_held_and_the_last_at_the_end(tiny, chunks, generations, warmup):
+    settings = {"train.steps": 2 * chunks, "search.generations": generations, "train.warmup": warmup}
+    due = generations_due(tiny(settings))
+    assert len(due) == generations
+    assert due == sorted(due) and due[-1] == chunks - 1
+    assert due[0] >= max(int(warmup * chunks) - 1, 0)
+
+
+def test_a_genotype_beyond_the_limits_never_has_the_best_fitness(tiny):
+    config = tiny({"search.max_params": 240})
+    parts = build(config)
+    scorer = evaluation_learner(config, parts.space, parts.image_shape, 3)
+    programs = make_programs(config, parts, scorer, {"compile_s": 0.0})
+    state = init_state(0, parts)
+    genotypes = jnp.concatenate([hand_made(parts.space)[None], state.search.population[1:]])
+    fits = np.asarray(cost_model(parts.space, (10, 10, 1), "flatten", 3)(genotypes)[:, 0]) <= 240
+    assert not fits[0] and fits[1:].any()
+    fitness, _ = programs.fitness(state.meta.params, genotypes, jnp.int32(0), parts.dataset.table)
+    assert np.isfinite(fitness[:, 0]).tolist() == fits.tolist()
+
+
+def test_the_meta_test_of_a_finished_run_can_be_done_again(short, tmp_path):
+    workdir = str(shutil.copytree(short.workdir, tmp_path / "copy"))
+    again = test_again(workdir, {"seed": 0}, quiet=True)
+    assert json.loads(_read(workdir, "results.json")) == json.loads(json.dumps(again))
+    assert json.loads(json.dumps(again | {"ledger": 0})) == short.results | {"ledger": 0}
+    with pytest.raises(FileNotFoundError, match="holds no finished search"):
+        test_again(str(tmp_path), {}, quiet=True)
+    with pytest.raises(ValueError, match=r"protocol\.episodes is 1"):
+        test_again(workdir, {"episodes": 1}, quiet=True)

@@ -37,4 +37,5 @@ def get_config() -> ConfigDict:
     config.search.population = 12
     config.search.episodes = 30
     config.search.population_share = 0.75
+    config.search.anchor = "always"
     return config

@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config.train.ways = 10
     config.train.queries = 4
     config.train.tasks = 2
-    config.train.steps = 900
+    config.train.steps = 2000
     config.train.chunk = 50
     config.train.warmup = 0.3
     config.train.outer_lr = 2e-3
@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
     config.search.generations = 8
     config.search.population = 10
     config.search.episodes = 30
+    config.search.population_share = 0.75
 
     config.protocol.episodes = 400
     return config

@@ -18,6 +18,14 @@ SPACE = chain_space(ChainSpec((("conv3", "sep3", "max3", "identity"),) * 3, (4, 
 PLANTED = jnp.asarray([2, 1, 0, 3, 1, 2, 0])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _quick():
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.mark.parametrize(
     ("counts", "folds", "number", "held"),
     [
@@ -64,7 +72,7 @@ def test_folds_become_episodes():
 @pytest.mark.parametrize("counts", [(1, 1, 1), (3, 1, 2)])
 def test_moved_copies_stand_in_where_a_class_has_one_image(counts):
     x, y, labels = _support(counts)
-    episodes = pseudo_episodes(jax.random.key(0), x, y, labels, folds=5, copies=4)
+    episodes = jax.jit(lambda x: pseudo_episodes(jax.random.key(0), x, y, labels, folds=5, copies=4))(x)
     number = len(labels)
     assert jax.tree.map(jnp.shape, episodes) == (
         (1, number, 6, 6, 1),
@@ -81,7 +89,7 @@ def _planted_learner(best):
     """A learner whose query loss falls with the number of slots that agree with `best`; images hold their label."""
 
     def predict(adapted, mask, support_x, query_x):
-        agreement = jnp.sum(mask * mask_of(SPACE, best))
+        agreement = 0.5 * jnp.sum(mask * mask_of(SPACE, best))
         return agreement * jax.nn.one_hot(query_x[:, 0, 0, 0].astype(jnp.int32), 3)
 
     return MetaLearner(None, lambda params, mask, x, y: params, predict, None)
@@ -94,8 +102,8 @@ def _episodes():
 
 
 def _loss(agreement):
-    """The mean cross-entropy by hand: logits are `agreement` at the label and 0 at the other two classes."""
-    return np.log(np.exp(agreement) + 2) - agreement
+    """The mean cross-entropy by hand: logits are `agreement` / 2 at the label and 0 at the other two classes."""
+    return np.log(np.exp(agreement / 2) + 2) - agreement / 2
 
 
 def test_the_planted_architecture_is_found():
@@ -103,7 +111,7 @@ def test_the_planted_architecture_is_found():
     arguments = (_planted_learner(PLANTED), SPACE, search, {}, None, _episodes(), 30)
     genotype, fitness = jax.jit(lambda key: adapt_architecture(key, *arguments))(jax.random.key(0))
     np.testing.assert_array_equal(genotype, PLANTED)
-    assert float(fitness) == pytest.approx(-_loss(7), rel=1e-5)
+    assert float(fitness) == pytest.approx(-_loss(7), rel=1e-4)
 
 
 def test_a_warm_start_is_never_worsened_and_one_key_gives_one_answer():
@@ -145,4 +153,4 @@ def test_what_is_beyond_the_limits_is_not_chosen():
         )
     )(jax.random.key(0))
     assert genotype[0] != PLANTED[0]
-    assert float(fitness) == pytest.approx(-_loss(6), rel=1e-5)
+    assert float(fitness) == pytest.approx(-_loss(6), rel=1e-4)

@@ -105,7 +105,7 @@ def build(config: ConfigDict) -> Parts:
     image_shape = tuple(dataset.table.images.shape[1:])
     train, test = config.train, config.protocol
     cost_model(space, image_shape, config.net.readout, test.ways)
-    if config.meta_test.conv4 or config.search.anchor:
+    if config.meta_test.conv4 or config.search.anchor != "never":
         _check_hand_made(space)
     check_episode_spec(dataset, "meta_train", train.ways, train.shots, train.queries, train.rotations)
     for split in ("meta_valid", "meta_test"):
@@ -164,7 +164,7 @@ def _check_hand_made(space: SearchSpace) -> None:
     try:
         hand_made(space)
     except ValueError as error:
-        raise ValueError(f"{error}; add it, or set search.anchor and meta_test.conv4 to False") from error
+        raise ValueError(f"{error}; add it, or set search.anchor to 'never' and meta_test.conv4 to False") from error
 
 
 def _learner(config, space, image_shape, ways, normalisation, inner_steps, head) -> MetaLearner:

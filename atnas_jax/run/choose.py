@@ -21,7 +21,7 @@ from atnas_jax.types import Array, Episode, Strategy
 CHUNK = 50  # episodes on the device at a time
 
 
-def test_episodes(config: ConfigDict, parts: Parts, index: Array, table: ClassTable) -> Episode:
+def episodes_of(config: ConfigDict, parts: Parts, index: Array, table: ClassTable) -> Episode:
     """Return the fixed episodes of meta_test of these numbers int32 [T]."""
     return fixed_episodes(
         parts.dataset.fingerprint, "meta_test", config.protocol.seed, index, table, parts.test_spec, parts.normalise
@@ -94,7 +94,7 @@ def chooser(config: ConfigDict, parts: Parts) -> Callable:
         return adapt_architecture(second, learner, space, strategy, params, None, pseudo, rounds, feasible=feasible)[0]
 
     def choose_all(params, warm, at_random, index, table):
-        episodes = test_episodes(config, parts, index, table)
+        episodes = episodes_of(config, parts, index, table)
         support = (index, episodes.support_x, episodes.support_y)
         return jax.lax.map(lambda given: choose_one(params, warm, at_random, *given), support)
 

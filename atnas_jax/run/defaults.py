@@ -113,7 +113,9 @@ def _search() -> dict:
             "batch": 1,  # genotypes evaluated together; more than 1 needs net.execution "folded"
             "options": _strategy_options(),
             "sampler": "fair",  # of the masks that train: "fair" (every op once per round) or "uniform"
-            "anchor": True,  # the first episode of every step trains the hand-made network: the sandwich rule's largest
+            # When the first episode of a step trains the hand-made network, as the sandwich rule trains the largest one
+            # (BigNAS, Yu et al. 2020): "always", "warmup" (until the first generation) or "never".
+            "anchor": "warmup",
             "population_share": 0.5,  # share of the training masks drawn from the population, after the warm-up
             "objectives": ("accuracy",),  # first "accuracy"; then "params" or "macs", to be small
             "max_params": 0,  # limit of a subnet; 0 is none

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from atnas_jax.evaluate import score_each
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, evaluation_learner, feasibility, hand_made, normalisations
-from atnas_jax.run.choose import choose, chooser, chunks_of, test_episodes
+from atnas_jax.run.choose import choose, chooser, chunks_of, episodes_of
 from atnas_jax.run.compiled import compiled
 from atnas_jax.run.progress import Progress
 from atnas_jax.run.results import interval
@@ -122,7 +122,7 @@ def make_scorers(config: ConfigDict, parts: Parts, normalisation: str, clock: di
 
         def score(params, genotypes, index, table):
             return score_each(
-                learner, params, mask_of(parts.space, genotypes), test_episodes(config, parts, index, table)
+                learner, params, mask_of(parts.space, genotypes), episodes_of(config, parts, index, table)
             )[0]
 
         return compiled(score, clock)

@@ -28,7 +28,7 @@ def init_state(config: ConfigDict, parts: Parts) -> RunState:
     The control starts from weights of its own draw; an anchored search starts from the hand-made genotype and random
     others, since that is the one whose weights every step trains.
     """
-    seed, warm = config.seed, hand_made(parts.space)[None] if config.search.anchor else None
+    seed, warm = config.seed, hand_made(parts.space)[None] if config.search.anchor != "never" else None
     meta = jax.jit(parts.learner.init)(stream(seed, "init"))
     control = jax.jit(parts.learner.init)(stream(seed, "init control"))
     search = jax.jit(parts.strategy.init)(stream(seed, "population"), warm)

@@ -24,7 +24,7 @@ class Programs(NamedTuple):
     """Compiled programs.
 
     train(meta, genotypes [chunk,T,E], table) -> (meta, metrics of the chunk); donates meta
-    draw(search, step, share) -> genotypes int32 [chunk,T,E] to train with
+    draw(search, step, share, anchored) -> genotypes int32 [chunk,T,E] to train with
     ask(search, generation) -> genotypes int32 [P,E] to evaluate
     fitness(params, genotypes [P,E], first episode, table) -> (fitness [P,M], -inf beyond the limits; accuracy [P,T])
     tell(search, genotypes [P,E], fitness [P,M]) -> search
@@ -60,11 +60,13 @@ def make_programs(config: ConfigDict, parts: Parts, scorer: MetaLearner, clock: 
         meta, metrics = jax.lax.scan(one, meta, genotypes)
         return meta, jax.tree.map(jnp.mean, metrics)
 
-    def draw(search, step, share):
+    def draw(search, step, share, anchored):
         key = stream(config.seed, "masks", step)
         rows = mixed(key, space, chunk * train.tasks, search.population, search.fitness[:, 0], share, sampler)
         rows = rows.reshape(chunk, train.tasks, space.num_slots)
-        return rows.at[:, 0].set(hand_made(space)) if search_config.anchor else rows
+        if search_config.anchor == "never":
+            return rows
+        return jnp.where(anchored, rows.at[:, 0].set(hand_made(space)), rows)
 
     def fitness(params, genotypes, first, table):
         index = first + jnp.arange(search_config.episodes)

@@ -81,7 +81,8 @@ def search_unit(run: Run, state: RunState, unit: int) -> RunState:
     """Train the supernet for one chunk on masks of the sampler, then hold the generations that are due."""
     config, held = run.config, run.notes["history"]
     share = config.search.population_share if held else 0.0
-    genotypes = run.programs.draw(state.search, state.meta.step, jnp.float32(share))
+    anchored = config.search.anchor == "always" or not held
+    genotypes = run.programs.draw(state.search, state.meta.step, jnp.float32(share), jnp.asarray(anchored))
     state = state._replace(meta=train(run, state.meta, genotypes, "meta_train", "meta_train_s", to_best(run, state)))
     for _ in range(generations_due(config).count(unit)):
         state = generation(run, state)

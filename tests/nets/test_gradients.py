@@ -1,6 +1,6 @@
 """The gradient of the whole jitted supernet, first and second order, against finite differences in float64.
 
-XLA:CPU has miscompiled the gradient of whole networks whose every op passed alone (see `nets/pool.py`), so nothing
+XLA:CPU has got the gradient of whole networks wrong whose every op passed alone (see `nets/pool.py`), so nothing
 smaller than the compiled network is trusted here. Genotypes are data: one program serves all, and this is asserted too.
 """
 
@@ -125,11 +125,9 @@ def dot(a, b):
 
 
 def direction_in(inputs, case, rng):
-    """A random direction of unit length; a mask moves at its choices alone."""
+    """A random direction of unit length; only a relaxed mask moves, at a one-hot one max-pooling has ties, thus kinks."""
     direction = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), inputs)
-    direction["mask"] *= choice_mask(case.space)
-    if case.execution == "switch":
-        direction["mask"] *= 0.0  # a choice is not differentiated
+    direction["mask"] *= choice_mask(case.space) & (inputs["mask"].max() < 1)
     length = np.sqrt(dot(direction, direction))
     return jax.tree.map(lambda leaf: leaf / length, direction)
 
@@ -139,7 +137,7 @@ def moved(inputs, direction, step):
     return jax.tree.map(lambda leaf, d: leaf + step * d, inputs, direction)
 
 
-def check(case, loss, move_mask, with_single):
+def check(case, loss, with_single):
     """Hold the compiled gradient against differences of the compiled loss, for every mask, by one program."""
     params, data = problem(case)
     rng, compiled = np.random.default_rng(1), jax.jit(jax.value_and_grad(loss))
@@ -148,8 +146,6 @@ def check(case, loss, move_mask, with_single):
         for mask in masks_of(case):
             inputs = {"params": params, "mask": mask.astype(np.float64)}
             direction = direction_in(inputs, case, rng)
-            if not move_mask:
-                direction["mask"] *= 0.0
             exact.append(double(compiled(inputs, data)[1]))
             ahead, behind = (float(compiled(moved(inputs, direction, s), data)[0]) for s in (STEP, -STEP))
             expected = (ahead - behind) / (2 * STEP)
@@ -168,11 +164,11 @@ def check(case, loss, move_mask, with_single):
 
 @pytest.mark.parametrize("name", CASES)
 def test_first_order(name):
-    """In the parameters and, where execution is folded, in the mask, one-hot and relaxed."""
-    check(CASES[name], loss_of(CASES[name])[0], move_mask=True, with_single=True)
+    """In the parameters and, where it is relaxed, in the mask."""
+    check(CASES[name], loss_of(CASES[name])[0], with_single=True)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.second])
 def test_second_order(name):
     """MAML's gradient, through one inner step."""
-    check(CASES[name], loss_of(CASES[name])[1], move_mask=False, with_single=CASES[name].single)
+    check(CASES[name], loss_of(CASES[name])[1], with_single=CASES[name].single)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from atnas_jax.run import meta_test, units
+from atnas_jax.run import choose, units
 from atnas_jax.run.search import across_task_search
 
 TINY = Path(__file__).with_name("tiny.py")
@@ -114,7 +114,7 @@ def _watched_run(config: ConfigDict, workdir: Path) -> None:
     jax.monitoring.register_event_duration_secs_listener(listen)
     with quick_compilation(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(units, "search_unit", watched)
-        patch.setattr(meta_test, "CHUNK", 4)  # of 6 episodes: two chunks, the second filled up
+        patch.setattr(choose, "CHUNK", 4)  # of 6 episodes: two chunks, the second filled up
         across_task_search(config, str(workdir), quiet=True)
     (workdir / "compiled.json").write_text(json.dumps([compiled, late]))
 

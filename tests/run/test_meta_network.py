@@ -19,7 +19,7 @@ def test_it_holds_what_the_search_ended_with(finished):
     network = load_meta_network(finished.workdir)
     parts = build(finished.config)
     manager = open_checkpoints(finished.workdir)
-    state, _ = restore_latest(manager, init_state(0, parts))
+    state, _ = restore_latest(manager, init_state(finished.config, parts))
     manager.close()
     assert jax.tree.structure(network.params) == jax.tree.structure(state.meta.params)
     assert all(map(np.array_equal, jax.tree.leaves(network.params), jax.tree.leaves(state.meta.params)))

@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from atnas_jax.run import choose
 from atnas_jax.run import meta_test as module
 from atnas_jax.run.build import build, evaluation_learner
 from atnas_jax.run.checkpoint import open_checkpoints, restore_latest
+from atnas_jax.run.choose import chooser, warm_population
 from atnas_jax.run.defaults import ROWS
-from atnas_jax.run.meta_test import chooser, meta_test, warm_population
+from atnas_jax.run.meta_test import meta_test
 from atnas_jax.run.progress import make_progress
 from atnas_jax.run.state import init_state
 from atnas_jax.run.steps import make_programs
@@ -31,15 +33,15 @@ def searched(finished):
     """The parts and the last state of the finished run."""
     parts = build(finished.config)
     manager = open_checkpoints(finished.workdir)
-    state, _ = restore_latest(manager, init_state(0, parts))
+    state, _ = restore_latest(manager, init_state(finished.config, parts))
     manager.close()
     return parts, state
 
 
 def test_the_same_architecture_and_weights_score_the_same_in_every_row(finished, searched, monkeypatch):
     parts, state = searched
-    monkeypatch.setattr(module, "CHUNK", 4)
-    monkeypatch.setattr(module, "choose", lambda *_: jnp.broadcast_to(state.best, (6, parts.space.num_slots)))
+    monkeypatch.setattr(choose, "CHUNK", 4)
+    monkeypatch.setattr(module, "choose", lambda *_: (jnp.broadcast_to(state.best, (6, parts.space.num_slots)), 0.0))
     monkeypatch.setattr(module, "random_feasible", lambda *_: jnp.stack([state.best] * 2))
     monkeypatch.setattr(module, "hand_made", lambda _: state.best)
     found = meta_test(finished.config, parts, state._replace(control=state.meta), QUIET)
@@ -55,7 +57,7 @@ def test_the_same_architecture_and_weights_score_the_same_in_every_row(finished,
 
 def test_the_chunks_change_nothing(finished, searched):
     config = changed(finished.config, {"meta_test.rows": ("best",), "meta_test.other_normalisation": False})
-    assert module.CHUNK > 6  # the finished run had chunks of 4
+    assert choose.CHUNK > 6  # the finished run had chunks of 4
     assert meta_test(config, *searched, QUIET).rows == {"best": finished.results["meta_test"]["best"]}
 
 
@@ -76,24 +78,24 @@ def test_a_row_that_needs_no_training_of_its_own_can_be_left_out(finished, searc
 
 def test_queries_choose_no_architecture(finished, searched, monkeypatch):
     parts, state = searched
-    truth = module.episodes_of
+    truth = choose.episodes_of
 
-    def chosen(change):
-        monkeypatch.setattr(module, "episodes_of", lambda *args: change(truth(*args)))
-        args = (state.meta.params, warm_population(finished.config, state), jnp.arange(6), parts.dataset.table)
-        return np.asarray(jax.jit(chooser(finished.config, parts, "adapted"))(*args))
+    def chosen(change, at_random=False):
+        monkeypatch.setattr(choose, "episodes_of", lambda *args: change(truth(*args)))
+        warm = warm_population(finished.config, state)
+        args = (state.meta.params, warm, jnp.asarray(at_random), jnp.arange(6), parts.dataset.table)
+        return np.asarray(jax.jit(chooser(finished.config, parts))(*args))
 
-    expected = chosen(lambda episode: episode)
-    other_queries = chosen(
-        lambda episode: episode._replace(
-            query_x=jnp.full_like(episode.query_x, jnp.nan), query_y=episode.query_y[:, ::-1]
-        )
-    )
-    assert np.array_equal(expected, other_queries)
-    assert len(np.unique(expected, axis=0)) > 1  # the support does choose
-    cost = np.asarray(module.cost_of(finished.config, parts, expected), float).mean(0)
-    row = finished.results["meta_test"]["adapted"]  # chosen in chunks of 4
-    assert (row["params"], row["macs"]) == tuple(cost)
+    def other_queries(episode):
+        return episode._replace(query_x=jnp.full_like(episode.query_x, jnp.nan), query_y=episode.query_y[:, ::-1])
+
+    for name, at_random in (("adapted", False), ("random_search", True)):
+        expected = chosen(lambda episode: episode, at_random)
+        assert np.array_equal(expected, chosen(other_queries, at_random))
+        assert len(np.unique(expected, axis=0)) > 1  # the support does choose
+        cost = np.asarray(module.cost_of(finished.config, parts, expected), float).mean(0)
+        row = finished.results["meta_test"][name]  # chosen in chunks of 4
+        assert (row["params"], row["macs"]) == tuple(cost)
 
 
 @pytest.mark.parametrize("normalisation", ["support", "batch_transductive"])
@@ -126,12 +128,12 @@ def test_each_program_reads_the_images_of_its_own_split_alone(finished, searched
         return table._replace(images=jnp.where(gone[:, None, None, None], 0, table.images))
 
     def trained(table):
-        state = init_state(0, parts)
+        state = init_state(finished.config, parts)
         genotypes = programs.draw(state.search, jnp.int32(0), jnp.float32(0))
         return programs.train(state.meta, genotypes, table)[0].params
 
     def fitness(table):
-        state = init_state(0, parts)
+        state = init_state(finished.config, parts)
         return programs.fitness(state.meta.params, state.search.population, jnp.int32(0), table)
 
     def same(a, b):

@@ -2,7 +2,8 @@
 
 Data: an npz file beside the repository with 60 images a class; with all 600: --config.data.source=PATH.
 Published: no number holds for 60 images a class; only rows of one results.json compare.
-Hardware: 2 CPU cores, minutes; this shows that colour works, not how far it goes. For accuracy raise train.steps tenfold.
+Hardware: 2 CPU cores, minutes; this shows that colour works, not how far it goes: for accuracy raise train.steps
+    tenfold.
 Command: python -m launch.search --config=configs/cifar_fs_5w1s.py --workdir=runs/cifar_fs_5w1s
 """
 

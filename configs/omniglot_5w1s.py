@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.train.shots = 1
     config.train.queries = 4
     config.train.tasks = 2
-    config.train.steps = 5500
+    config.train.steps = 10000
     config.train.chunk = 100
     config.train.warmup = 0.2
     config.train.outer_lr = 1.5e-3
@@ -36,6 +36,6 @@ def get_config() -> ConfigDict:
     config.search.generations = 10
     config.search.population = 12
     config.search.episodes = 30
-    config.search.population_share = 0.75
+    config.search.population_share = 0.9
     config.search.anchor = "always"
     return config

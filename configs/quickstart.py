@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
     config.search.generations = 8
     config.search.population = 10
     config.search.episodes = 30
-    config.search.population_share = 0.75
+    config.search.population_share = 0.9
 
     config.protocol.episodes = 400
     return config

@@ -8,6 +8,7 @@
 | prototypes | squared distance to the support's means | temperature | yes   | Triantafillou et al. 2020, eq. 4 |
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -63,7 +64,7 @@ def _prototypes() -> Head:
     """-t |f - c_n|^2 = 2t c_n.f - t|c_n|^2 - t|f|^2, whose last term is the same for all classes and falls away."""
 
     def init(key, features):
-        return {"log_temperature": jnp.asarray(-0.5 * jnp.log(features), jnp.float32)}
+        return {"log_temperature": jnp.asarray(-0.5 * math.log(features))}
 
     def build(params, x, y, ways):
         temperature = jnp.exp(params["log_temperature"])

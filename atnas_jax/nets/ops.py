@@ -91,14 +91,19 @@ def dilate(kernel: Array) -> Array:
     return jnp.zeros((5, 5, *kernel.shape[2:]), kernel.dtype).at[::2, ::2].set(kernel)
 
 
-def shielded(coefficient: Array, value: Array) -> Array:
-    """Return coefficient * value, where a zero coefficient shuts out even inf and nan.
+def shield(coefficient: Array, values: Params) -> Params:
+    """Return what a coefficient is about to multiply, made finite and constant where the coefficient is zero.
 
-    The gradient to `value` is exactly zero there, while the gradient to the coefficient stays the inner product with
-    the value, which gradient strategies need of ops that are switched off.
+    So what is switched off has no say, even if it is inf or nan, and its gradient is exactly zero. The gradient to the
+    coefficient stays the inner product with the values, which gradient strategies need of ops that are switched off.
+    Weights are shielded before a kernel is made of them: a product of two passes on 0 * nan in its gradient.
     """
-    held = lax.stop_gradient(jnp.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0))
-    return coefficient * jnp.where(coefficient == 0, held, value)
+
+    def one(value):
+        held = lax.stop_gradient(jnp.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0))
+        return jnp.where(coefficient == 0, held, value)
+
+    return jax.tree.map(one, values)
 
 
 def mixed_op(
@@ -127,10 +132,11 @@ def mixed_op(
     pooled = jnp.zeros((), x.dtype)
     for op, weight, (_, dilation) in zip(ops, weights, windows, strict=True):
         if op not in WINDOW:
-            pooled = shielded(weight, apply_op(op, {}, x, c_out, stride, implementation))
+            pooled = weight * shield(weight, apply_op(op, {}, x, c_out, stride, implementation))
             continue
-        own = kernel_of(op, params.get(op, {}), c_in, c_out, extent if dilation == 1 else 3, x.dtype)
-        kernel += shielded(weight, own if dilation == 1 else dilate(own))
+        own = shield(weight, params.get(op, {}))
+        own = kernel_of(op, own, c_in, c_out, extent if dilation == 1 else 3, x.dtype)
+        kernel += weight * (own if dilation == 1 else dilate(own))
     return conv(x, kernel, stride, 1, implementation) + pooled
 
 
@@ -152,8 +158,9 @@ def chosen_op(
             size, dilation = window
             if size == 0:
                 return apply_op(members[0], {}, x, c_out, stride, implementation)
-            kernels = [kernel_of(op, params.get(op, {}), x.shape[-1], c_out, size, x.dtype) for op in members]
-            kernel = sum(shielded(weights[ops.index(op)], k) for op, k in zip(members, kernels, strict=True))
+            picks = {op: weights[ops.index(op)] for op in members}
+            own = {op: shield(w, params.get(op, {})) for op, w in picks.items()}
+            kernel = sum(w * kernel_of(op, own[op], x.shape[-1], c_out, size, x.dtype) for op, w in picks.items())
             return conv(x, kernel, stride, dilation, implementation)
 
         return run

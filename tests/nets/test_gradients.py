@@ -125,7 +125,7 @@ def dot(a, b):
 
 
 def direction_in(inputs, case, rng):
-    """A random direction of unit length; only a relaxed mask moves, at a one-hot one max-pooling has ties, thus kinks."""
+    """A random direction of unit length; only a relaxed mask moves: at one-hot ones ties of max-pooling make kinks."""
     direction = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), inputs)
     direction["mask"] *= choice_mask(case.space) & (inputs["mask"].max() < 1)
     length = np.sqrt(dot(direction, direction))

@@ -1,0 +1,88 @@
+"""The inner loop on a quadratic, where everything has a closed form: L(p) = (p - a)' A (p - a) / 2."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from atnas_jax.meta.inner import inner_loop
+from atnas_jax.meta.maml import scaled
+
+RATE, STEPS = 0.1, 3
+A = np.array([[2.0, 0.5, 0.0], [0.5, 1.5, -0.3], [0.0, -0.3, 1.0]])
+TARGET, QUERY = np.array([1.0, -2.0, 0.5]), np.array([0.2, 0.4, -1.0])
+START = np.array([0.3, 0.1, -0.7])
+SHRINK = np.linalg.matrix_power(np.eye(3) - RATE * A, STEPS)  # p_I - a = (1 - rate A)^I (p_0 - a)
+
+
+def support_loss(p):
+    return 0.5 * (p - TARGET) @ A @ (p - TARGET)
+
+
+def query_loss(p):
+    return 0.5 * ((p - QUERY) ** 2).sum()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def outer_loss(p, **options):
+    return query_loss(inner_loop(support_loss, p, optax.sgd(RATE), STEPS, **options))
+
+
+def test_the_adapted_point_is_the_closed_form():
+    found = inner_loop(support_loss, jnp.asarray(START), optax.sgd(RATE), STEPS)
+    np.testing.assert_allclose(found, TARGET + SHRINK @ (START - TARGET), rtol=1e-12)
+
+
+def test_the_second_order_gradient_carries_the_jacobian_of_every_step():
+    adapted = TARGET + SHRINK @ (START - TARGET)
+    found = jax.jit(jax.grad(outer_loss))(jnp.asarray(START))
+    np.testing.assert_allclose(found, SHRINK.T @ (adapted - QUERY), rtol=1e-12)
+
+
+def test_the_first_order_gradient_has_the_identity_for_it():
+    adapted = TARGET + SHRINK @ (START - TARGET)
+    found = jax.jit(jax.grad(lambda p: outer_loss(p, first_order=True)))(jnp.asarray(START))
+    np.testing.assert_allclose(found, adapted - QUERY, rtol=1e-12)
+
+
+def test_the_hessian_of_the_outer_loss_is_the_closed_form():
+    np.testing.assert_allclose(jax.hessian(outer_loss)(jnp.asarray(START)), SHRINK.T @ SHRINK, rtol=1e-11)
+
+
+def test_no_step_changes_nothing():
+    assert inner_loop(support_loss, jnp.asarray(START), optax.sgd(RATE), 0) is not None
+    np.testing.assert_array_equal(inner_loop(support_loss, jnp.asarray(START), optax.sgd(RATE), 0), START)
+
+
+def test_learned_rates_have_the_gradient_of_meta_sgd():
+    """One step p - r * g: dL_query/dr = -g * (p_1 - query) elementwise."""
+
+    def loss(rates):
+        return query_loss(inner_loop(support_loss, jnp.asarray(START), scaled(optax.sgd(1.0), rates), 1))
+
+    rates = np.array([0.1, 0.2, 0.05])
+    gradient = A @ (START - TARGET)
+    expected = -gradient * (START - rates * gradient - QUERY)
+    np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(rates)), expected, rtol=1e-12)
+
+
+def test_momentum_is_carried_from_step_to_step():
+    found = inner_loop(support_loss, jnp.asarray(START), optax.sgd(RATE, momentum=0.9), STEPS)
+    p, velocity = START.copy(), np.zeros(3)
+    for _ in range(STEPS):
+        velocity = 0.9 * velocity + A @ (p - TARGET)
+        p = p - RATE * velocity
+    np.testing.assert_allclose(found, p, rtol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_adam_inside_has_a_finite_gradient_even_at_the_optimum(steps):
+    optimiser = optax.adam(RATE, b1=0.0, eps_root=1e-8)
+    gradient = jax.grad(lambda p: query_loss(inner_loop(support_loss, p, optimiser, steps)))(jnp.asarray(TARGET))
+    assert np.isfinite(gradient).all()

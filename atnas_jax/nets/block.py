@@ -30,5 +30,5 @@ def norm_relu_pool(y: Array, channels: Array, norm: Params, name: str, reference
 
 
 def relu(x: Array) -> Array:
-    """Return max(x, 0) by selection, whose derivative at 0 is 0 at every order."""
-    return jnp.where(x > 0, x, 0.0)
+    """Return max(x, 0) by selection, whose derivative at 0 is 0 at every order; NaN is handed on, not hidden."""
+    return jnp.where(x <= 0, 0.0, x)

@@ -1,4 +1,4 @@
-"""Every learner against a plain loop: a linear model of which all derivatives can be taken without scan or checkpoint."""
+"""Every learner against a plain loop: a model of which all derivatives can be taken without scan or checkpoint."""
 
 import jax
 import jax.numpy as jnp
@@ -144,7 +144,7 @@ def test_tasks_together_are_tasks_one_by_one(episodes):
     one, two = learner_of("maml"), learner_of("maml", task_batch=2)
     state = one.init(jax.random.key(1))
     assert_trees_close(gradient_of(one, state, episodes), gradient_of(two, state, episodes))
-    with pytest.raises(ValueError, match="train.tasks=4 is not a multiple of train.task_batch=3"):
+    with pytest.raises(ValueError, match=r"train\.tasks=4 is not a multiple of train\.task_batch=3"):
         learner_of("maml", task_batch=3).step(state, MASKS, episodes)
 
 

@@ -111,5 +111,6 @@ def test_a_constant_channel_stays_finite():
         assert np.isfinite(inverse).all() and np.allclose(mean, 7.0)
 
 
-def test_relu_is_flat_at_zero():
+def test_relu_is_flat_at_zero_and_does_not_hide_nan():
+    assert np.isnan(relu(jnp.nan))
     assert [float(jax.grad(relu)(value)) for value in (-1.0, 0.0, 2.0)] == [0.0, 0.0, 1.0]

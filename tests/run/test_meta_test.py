@@ -129,7 +129,7 @@ def test_each_program_reads_the_images_of_its_own_split_alone(finished, searched
 
     def trained(table):
         state = init_state(finished.config, parts)
-        genotypes = programs.draw(state.search, jnp.int32(0), jnp.float32(0))
+        genotypes = programs.draw(state.search, jnp.int32(0), jnp.float32(0), jnp.asarray(True))
         return programs.train(state.meta, genotypes, table)[0].params
 
     def fitness(table):

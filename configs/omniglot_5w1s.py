@@ -1,6 +1,12 @@
-"""Omniglot, 5-way 1-shot (lab page).
+"""Omniglot, 5-way 1-shot: 28x28, Vinyals split by character (1,028 / 172 / 423 classes), rotated classes in meta_train.
 
-Data: Omniglot, 28x28, Vinyals split by character (1,028/172/423 classes), ../shared/data/omniglot_28.npz.
+Data: an npz file beside the repository; another place: --config.data.source=npz:PATH.
+Published, transductive, Conv4 of 64 filters: MAML 98.7 +- 0.4, T-NAS 99.36 +- 0.34 (Lian et al. 2020; their split is
+    random, 1,200 characters for training).
+Measured, 600 episodes, seed 0, with --config.train.steps=5500 --config.search.population_share=0.75: best 95.91 +- 0.38
+    inductive, 96.55 +- 0.34 transductive; conv4 96.67 +- 0.33 and 97.24 +- 0.28. 11,000 training episodes of 20 ways.
+    37 minutes on 2 CPU cores shared with other jobs. The present, longer setting has not been measured.
+Command: python -m launch.search --config=configs/omniglot_5w1s.py --workdir=runs/omniglot_5w1s
 """
 
 from ml_collections import ConfigDict

@@ -3,8 +3,6 @@
 python -m launch.check_data --source=glyphs --ways=5 --shots=1 --queries=5 --out=episodes.png
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from atnas_jax.data.episodes import EpisodeSpec
@@ -57,7 +55,7 @@ def main(_: list[str]) -> None:
     check_episode_spec(dataset, _PART.value, spec.ways, spec.shots, spec.queries, spec.rotations)
     print(f"episodes   {spec.ways}-way {spec.shots}-shot, {spec.queries} queries a class, fit into {_PART.value}")
     if _OUT.value:
-        draw_episodes(dataset, _PART.value, spec, _SEED.value, Path(_OUT.value))
+        draw_episodes(dataset, _PART.value, spec, _SEED.value, _OUT.value)
         print(f"picture    {_OUT.value}")
 
 

@@ -3,8 +3,6 @@
 python -m launch.prepare_tfds --source=folder:photos --name=photos --out=~/tensorflow_datasets
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from atnas_jax.data.sources import read
@@ -25,10 +23,9 @@ _CHANNELS = flags.DEFINE_integer("channels", 0, "1 grey, 3 RGB, 0 as the data is
 def main(_: list[str]) -> None:
     """Read the source and write it below the data folder."""
     data, source = read(_SOURCE.value, _IMAGE_SIZE.value, _CHANNELS.value)
-    out = Path(_OUT.value).expanduser()
-    folder = write_tfds(data, _NAME.value, str(out))
+    folder = write_tfds(data, _NAME.value, _OUT.value)
     print(f"{len(data.images)} images of {len(data.class_names)} classes from {source} -> {folder}")
-    print(f"read it with --source=tfds:{_NAME.value}@{out}")
+    print(f"read it with --source=tfds:{_NAME.value}@{_OUT.value}")
 
 
 if __name__ == "__main__":

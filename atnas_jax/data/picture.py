@@ -13,7 +13,7 @@ _SIDE_BY_SIDE = 8  # images a class up to which the episodes stand beside one an
 _CELL = 0.62  # inches of an image
 
 
-def draw_episodes(dataset: DataSet, split: str, spec: EpisodeSpec, seed: int, out: Path) -> None:
+def draw_episodes(dataset: DataSet, split: str, spec: EpisodeSpec, seed: int, out: str) -> None:
     """Write a PNG of the first fixed episodes of `split`: a row a class, support on the left, queries on the right.
 
     Args:
@@ -31,8 +31,9 @@ def draw_episodes(dataset: DataSet, split: str, spec: EpisodeSpec, seed: int, ou
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"folder {out.parent} does not exist: type --out in a folder that does")
+    folder = Path(out).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"folder {folder} does not exist: type --out in a folder that does")
     episodes = fixed_episodes(
         dataset.fingerprint, split, seed, np.arange(_EPISODES), dataset.table, spec, rotations=spec.rotations
     )

@@ -80,6 +80,7 @@ def write_tfds(data: LabelledImages, name: str, out: str) -> Path:
     """
     if not (name.isidentifier() and name == name.lower()):
         raise ValueError(f"name {name!r}: type lower-case letters, digits and underscores, not a digit first")
+    out = str(Path(out).expanduser())
     target = Path(out) / name
     if target.exists():
         raise ValueError(f"{target} exists: type another name, or remove it")

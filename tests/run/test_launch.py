@@ -36,12 +36,12 @@ def test_overrides_reach_the_config(repo):
         repo,
         "--workdir=x",
         QUICKSTART,
-        "--config.train.steps=77",
+        "--config.train.steps=100",
         "--config.space.chain.ops=(('conv3',), ('conv3', 'identity'))",
         "--config.search.options.elites=1",
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "steps 77 (('conv3',), ('conv3', 'identity')) 1\n"
+    assert done.stdout == "steps 100 (('conv3',), ('conv3', 'identity')) 1\n"
 
 
 @pytest.mark.parametrize(

@@ -26,3 +26,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
     return folder
+
+
+@pytest.fixture(scope="module")
+def few_optimisations():
+    """Compile with few optimisations: for tests of which compiling is most of the time."""
+    import jax  # after the environment above
+
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

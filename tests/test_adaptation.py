@@ -18,12 +18,7 @@ SPACE = chain_space(ChainSpec((("conv3", "sep3", "max3", "identity"),) * 3, (4, 
 PLANTED = jnp.asarray([2, 1, 0, 3, 1, 2, 0])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick():
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("few_optimisations")
 
 
 @pytest.mark.parametrize(

@@ -33,12 +33,7 @@ SMALL = {  # the space, the learner and the network stay as they are
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick():
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("few_optimisations")
 
 
 def _load(path):

@@ -57,20 +57,14 @@ def make_adapt(model: Model, head: Head, ways: int, inner: Inner) -> Callable[..
     moving = ADAPTED[inner.adapted]
 
     def adapt(params: Params, mask: Array, support_x: Array, support_y: Array) -> Params:
-        features = (
-            embed_support(model, params["body"], mask, support_x)
-            if head.uses_support
-            else jnp.zeros((1, model.features))
-        )
+        # A body that stays where it is embeds the support once, for the head and for every step.
+        once = head.uses_support or ("body" not in moving and inner.steps > 0)
+        features = embed_support(model, params["body"], mask, support_x) if once else jnp.zeros((1, model.features))
         start = {"body": params["body"], "head": head.build(params["head"], features, support_y, ways)}
         fixed = {name: start[name] for name in start if name not in moving}
 
-        if "body" in fixed and inner.steps and not head.uses_support:
-            features = embed_support(model, params["body"], mask, support_x)
-
         def loss(fast):
             now = fixed | fast
-            # A body that stays where it is has embedded the support already.
             embedding = features if "body" in fixed else embed_support(model, now["body"], mask, support_x)
             return cross_entropy(logits_of(now["head"], embedding), support_y)
 

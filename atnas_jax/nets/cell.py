@@ -7,7 +7,7 @@ import numpy as np
 
 from atnas_jax.nets.block import init_norm, normalise, relu
 from atnas_jax.nets.conv import conv
-from atnas_jax.nets.ops import chosen_op, he_normal, init_op, mixed_op
+from atnas_jax.nets.ops import chosen_op, he_normal, init_ops, mixed_op
 from atnas_jax.space.cell import CellSpec, input_pairs, node_slot
 from atnas_jax.types import Array, Params
 
@@ -115,9 +115,7 @@ def init_cell(key: Array, spec: CellSpec, c_before: int, c_last: int) -> Params:
     edges = sum(2 + j for j in range(spec.nodes))
 
     def one_edge(edge_key):
-        c = spec.channels
-        weights = {op: init_op(jax.random.fold_in(edge_key, i), op, c, c) for i, op in enumerate(spec.ops)}
-        return {op: leaf for op, leaf in weights.items() if leaf}
+        return init_ops(edge_key, spec.ops, spec.channels, spec.channels)
 
     return init_inputs(inputs_key, spec, c_before, c_last) | {
         "edges": jax.vmap(one_edge)(jax.random.split(edges_key, edges)),

@@ -1,12 +1,11 @@
 """The masked supernet of the chain family, see `space/chain.py` for what a block computes."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from atnas_jax.nets.block import init_norm, norm_relu_pool, normalise, relu
 from atnas_jax.nets.conv import take_channels
-from atnas_jax.nets.ops import chosen_op, init_op, mixed_op
+from atnas_jax.nets.ops import chosen_op, init_ops, mixed_op, shield
 from atnas_jax.nets.pool import max_pool2
 from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, op_slot, width_slot
 from atnas_jax.types import Array, Params
@@ -33,12 +32,15 @@ class ChainSupernet(nn.Module):
         """Map images [n,H,W,C] under a mask [E,O] to the last feature map [n,h,w,widest]."""
         spec = self.spec
         depths = jnp.asarray(spec.depths)
+        present = jnp.ones(x.shape[-1], x.dtype)
         for block in range(len(spec.ops)):
             params = self.param(f"block{block}", init_block, spec.ops[block], x.shape[-1], spec.widths[-1])
             active = (mask[DEPTH_SLOT, : len(spec.depths)] * (depths > block)).sum()
             weights = mask[op_slot(block), : len(spec.ops[block])]
             channels = width_mask(spec, mask[width_slot(block), : len(spec.widths)])
+            params = shield_absent(params, active * present, active * channels)
             x = self._block(block, params, x, weights, channels, active, reference)
+            present = active * channels + (1 - active) * take_channels(present, spec.widths[-1])
         return x
 
     def _block(self, block, params, x, weights, channels, active, reference):
@@ -56,8 +58,20 @@ class ChainSupernet(nn.Module):
 
 def init_block(key: Array, ops: tuple[str, ...], c_in: int, c_out: int) -> Params:
     """Return the weights of one block: op name -> weights, and "norm"."""
-    weights = {op: init_op(jax.random.fold_in(key, i), op, c_in, c_out) for i, op in enumerate(ops)}
-    return {op: leaf for op, leaf in weights.items() if leaf} | {"norm": init_norm(c_out)}
+    return init_ops(key, ops, c_in, c_out) | {"norm": init_norm(c_out)}
+
+
+def shield_absent(params: Params, inputs: Array, outputs: Array) -> Params:
+    """Shield the weights of a block that lie in channels which the subnet does not have, see `shield`.
+
+    Args:
+        params: as of `init_block`.
+        inputs: float [c_in], zero where the input has no such channel or the block is inactive.
+        outputs: float [c_out], zero where the output has no such channel or the block is inactive.
+    """
+    both = inputs[:, None] * outputs
+    share = {"kernel": both, "pointwise": both, "depthwise": inputs, "scale": outputs, "bias": outputs}
+    return {name: {leaf: shield(share[leaf], own[leaf]) for leaf in own} for name, own in params.items()}
 
 
 def op_stride(spec: ChainSpec, block: int) -> int:

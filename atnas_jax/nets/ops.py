@@ -54,6 +54,12 @@ def init_op(key: Array, op: str, c_in: int, c_out: int) -> Params:
     return {}
 
 
+def init_ops(key: Array, ops: tuple[str, ...], c_in: int, c_out: int) -> Params:
+    """Return op name -> weights, of the candidate ops that have any."""
+    weights = {op: init_op(jax.random.fold_in(key, i), op, c_in, c_out) for i, op in enumerate(ops)}
+    return {op: own for op, own in weights.items() if own}
+
+
 def apply_op(op: str, params: Params, x: Array, c_out: int, stride: int, implementation: str) -> Array:
     """Compute one op; float [n,H,W,c_in] -> [n,ceil(H/stride),ceil(W/stride),c_out]."""
     if op in CONV_SIZE:

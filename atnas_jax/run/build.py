@@ -1,5 +1,6 @@
 """From a config to the parts of a run: data, space, learners, strategies."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from atnas_jax.meta.learners import make_learner
 from atnas_jax.nets.norm import is_transductive, other_normalisation
 from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.rng import stream
-from atnas_jax.run.config import strategy_options
+from atnas_jax.run.config import evaluation_steps, strategy_options
 from atnas_jax.search.strategies import make_strategy
 from atnas_jax.space import cell, chain
 from atnas_jax.space.cost import cost_model
@@ -30,6 +31,7 @@ class Parts(NamedTuple):
     normalise: tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation per channel, of meta_train
     space: SearchSpace
     image_shape: tuple[int, int, int]
+    cost: Callable[[Array], Array]  # genotypes int32 [...,E] -> parameters and multiply-adds int32 [...,2]
     learner: MetaLearner  # of the training episodes
     strategy: Strategy  # across tasks
     train_spec: EpisodeSpec
@@ -89,10 +91,8 @@ def evaluation_learner(
         inner_steps: another number than the config's.
         head: another first value of the head than the config's.
     """
-    steps = config.learner.eval_inner_steps if inner_steps is None else inner_steps
-    return _learner(
-        config, space, image_shape, ways, normalisation, config.learner.inner_steps if steps < 0 else steps, head
-    )
+    steps = evaluation_steps(config) if inner_steps is None else inner_steps
+    return _learner(config, space, image_shape, ways, normalisation, steps, head)
 
 
 def build(config: ConfigDict) -> Parts:
@@ -104,7 +104,7 @@ def build(config: ConfigDict) -> Parts:
     dataset, space = load_data(config), make_space(config)
     image_shape = tuple(dataset.table.images.shape[1:])
     train, test = config.train, config.protocol
-    cost_model(space, image_shape, config.net.readout, test.ways)
+    cost = cost_model(space, image_shape, config.net.readout, test.ways)
     if config.meta_test.conv4 or config.search.anchor != "never":
         _check_hand_made(space)
     check_episode_spec(dataset, "meta_train", train.ways, train.shots, train.queries, train.rotations)
@@ -116,6 +116,7 @@ def build(config: ConfigDict) -> Parts:
         normalise=channel_statistics(dataset),
         space=space,
         image_shape=image_shape,
+        cost=cost,
         learner=_learner(config, space, image_shape, train.ways, "", config.learner.inner_steps, ""),
         strategy=make_search(config, space, image_shape),
         train_spec=EpisodeSpec(train.ways, train.shots, train.queries, train.rotations, train.flip),

@@ -1,6 +1,5 @@
 """Which architecture each meta_test episode gets, by a search on its support set alone."""
 
-import time
 from collections.abc import Callable
 
 import jax
@@ -13,7 +12,8 @@ from atnas_jax.data.episodes import fixed_episodes
 from atnas_jax.data.table import ClassTable
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, evaluation_learner, feasibility
-from atnas_jax.run.state import RunState
+from atnas_jax.run.compiled import stopwatch
+from atnas_jax.run.state import RunState, ranked_population
 from atnas_jax.search.genetic import genetic
 from atnas_jax.search.random_search import random_search
 from atnas_jax.types import Array, Episode, Strategy
@@ -36,9 +36,7 @@ def chunks_of(episodes: int) -> list[np.ndarray]:
 
 def warm_population(config: ConfigDict, state: RunState) -> Array:
     """Return int32 [n,E]: the shared best, then the fittest of the living population, as many as a novel task asks."""
-    order = jnp.argsort(-state.search.fitness[:, 0])
-    rows = jnp.concatenate([state.best[None], state.search.population[order]])
-    return rows[: config.adapt.population]
+    return ranked_population(state)[: config.adapt.population]
 
 
 def choose(
@@ -59,9 +57,9 @@ def choose(
     chunks = chunks_of(episodes)
     for index in chunks:
         args = (state.meta.params, warm, jnp.asarray(at_random), jnp.asarray(index), parts.dataset.table)
-        began, compiling = time.perf_counter(), clock["compile_s"]
+        seconds = stopwatch(clock)
         found.append(np.asarray(choice(*args)))
-        taken.append((time.perf_counter() - began - clock["compile_s"] + compiling) / len(index))
+        taken.append(seconds() / len(index))
     return jnp.concatenate(found)[:episodes], float(np.median(taken))
 
 

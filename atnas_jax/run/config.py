@@ -113,6 +113,17 @@ def stored_config(record: dict[str, Any]) -> ConfigDict:
     return ConfigDict(restore(record)).lock()
 
 
+def chunk_of(config: ConfigDict) -> int:
+    """Return the outer steps of one dispatch, train.chunk or all of a run that is shorter."""
+    return min(config.train.chunk, config.train.steps)
+
+
+def evaluation_steps(config: ConfigDict) -> int:
+    """Return the inner steps of evaluation and novel tasks."""
+    steps = config.learner.eval_inner_steps
+    return config.learner.inner_steps if steps < 0 else steps
+
+
 def strategy_options(config: ConfigDict) -> dict[str, Any]:
     """Return the options of the strategy that are set; the others stay the strategy's own."""
     return {name: value for name, value in config.search.options.items() if value is not None}
@@ -149,9 +160,8 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
             f"learner.inner_steps 0 with {learner.name!r} and head {learner.head!r} learns nothing; "
             "take inner_steps 1 or more, or head 'prototypes' with 'maml'"
         )
-    chunk = min(train.chunk, train.steps)
-    if train.steps % chunk:
-        yield f"train.steps {train.steps} is not a multiple of train.chunk {chunk}"
+    if train.steps % chunk_of(config):
+        yield f"train.steps {train.steps} is not a multiple of train.chunk {train.chunk}"
     if train.tasks % train.task_batch:
         yield f"train.tasks {train.tasks} is not a multiple of train.task_batch {train.task_batch}"
     if max(train.task_batch, search.batch) > 1 and config.net.execution == "switch":

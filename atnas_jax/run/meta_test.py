@@ -11,7 +11,6 @@
 | no_adaptation       | the shared best genotype                            | nothing has seen the support    |
 """
 
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,12 +23,11 @@ from atnas_jax.evaluate import score_each
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, evaluation_learner, feasibility, hand_made, normalisations
 from atnas_jax.run.choose import choose, chooser, chunks_of, episodes_of
-from atnas_jax.run.compiled import compiled
+from atnas_jax.run.compiled import compiled, stopwatch
 from atnas_jax.run.progress import Progress
 from atnas_jax.run.results import interval
 from atnas_jax.run.state import RunState
 from atnas_jax.search.variation import random_feasible
-from atnas_jax.space.cost import cost_model
 from atnas_jax.space.slots import mask_of
 from atnas_jax.types import Array, Params
 
@@ -61,7 +59,8 @@ def meta_test(config: ConfigDict, parts: Parts, state: RunState, progress: Progr
     Architectures are chosen under the protocol's own normalisation; the other mode scores the same architectures and
     the same weights, normalised differently.
     """
-    began, clock = time.perf_counter(), {"compile_s": 0.0}
+    clock = {"compile_s": 0.0}
+    seconds = stopwatch(clock)
     names = [name for name in config.meta_test.rows if name != "conv4" or config.meta_test.conv4]
     modes = normalisations(config)
     budget = f"{config.adapt.population * config.adapt.generations} genotypes an episode"
@@ -78,7 +77,7 @@ def meta_test(config: ConfigDict, parts: Parts, state: RunState, progress: Progr
             progress.update("meta_test", (len(tables) - 1) * len(plans) + done + 1, len(modes) * len(plans), row=name,
                             accuracy=tables[mode][name]["accuracy"])  # fmt: skip
     own, *others = modes
-    cost = cost_of(config, parts, state.best)
+    cost = parts.cost(state.best)
     return Found(
         rows=tables[own],
         other={"normalisation": others[0], "rows": tables[others[0]]} if others else None,
@@ -88,7 +87,7 @@ def meta_test(config: ConfigDict, parts: Parts, state: RunState, progress: Progr
         adapt_s_per_task=taken.get("adapted", 0.0)
         + seconds_per_score(config, parts, state, scorers[own]["adapt"], clock),
         compile_s=clock["compile_s"],
-        seconds=time.perf_counter() - began - clock["compile_s"],
+        seconds=seconds(),
     )
 
 
@@ -140,7 +139,7 @@ def score_row(config: ConfigDict, parts: Parts, row: Plan, scorers: dict[str, Ca
             parts_of.append(np.asarray(scorers[row.way](row.params, rows, jnp.asarray(index), parts.dataset.table)))
         found.append(np.concatenate(parts_of)[:episodes])
     accuracy, ci95 = interval(np.mean(found, 0))
-    params, macs = np.asarray(cost_of(config, parts, row.genotypes), np.float64).reshape(-1, 2).mean(0)
+    params, macs = np.asarray(parts.cost(row.genotypes), np.float64).reshape(-1, 2).mean(0)
     return {"accuracy": accuracy, "ci95": ci95, "episodes": episodes, "params": float(params), "macs": float(macs)}
 
 
@@ -150,11 +149,6 @@ def seconds_per_score(
     """Return the seconds that adapting the weights to an episode and predicting its queries take, without compiling."""
     index = jnp.asarray(chunks_of(config.protocol.episodes)[0])
     args = (state.meta.params, jnp.broadcast_to(state.best, (len(index), len(state.best))), index, parts.dataset.table)
-    began, compiling = time.perf_counter(), clock["compile_s"]
+    seconds = stopwatch(clock)
     jax.block_until_ready(scorer(*args))
-    return (time.perf_counter() - began - clock["compile_s"] + compiling) / len(index)
-
-
-def cost_of(config: ConfigDict, parts: Parts, genotypes: Array) -> Array:
-    """Return the parameters and multiply-adds int32 [...,2] of genotypes at the protocol's ways."""
-    return cost_model(parts.space, parts.image_shape, config.net.readout, config.protocol.ways)(genotypes)
+    return seconds() / len(index)

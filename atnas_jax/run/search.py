@@ -4,19 +4,18 @@ import json
 import os
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.run.build import Parts, build
 from atnas_jax.run.checkpoint import open_checkpoints, restore_latest
-from atnas_jax.run.config import check_config, stored_config
+from atnas_jax.run.config import check_config, chunk_of, evaluation_steps, stored_config
 from atnas_jax.run.meta_network import MetaNetwork, save_meta_network
 from atnas_jax.run.meta_test import meta_test
 from atnas_jax.run.progress import Progress, make_progress
 from atnas_jax.run.results import SCHEMA, check_results, peak_memory_mb, versions, write_results
-from atnas_jax.run.state import RunState, init_state, keep_config
-from atnas_jax.run.units import chunk_of, run_units
+from atnas_jax.run.state import RunState, init_state, keep_config, ranked_population
+from atnas_jax.run.units import run_units
 from atnas_jax.space.text import space_to_dict, to_text
 
 
@@ -35,10 +34,11 @@ def across_task_search(config: ConfigDict, workdir: str, *, quiet: bool = False)
         ValueError, FileNotFoundError: one line that says what does not fit, before anything is compiled.
     """
     check_config(config)
+    if (done := finished(workdir)) is not None:
+        keep_config(workdir, config)
+        return done
     parts = build(config)
     keep_config(workdir, config)
-    if (done := finished(workdir)) is not None:
-        return done
     chunks = config.train.steps // chunk_of(config)
     weights = {"meta_train": chunks, "control": chunks * config.meta_test.conv4, "meta_test": chunks / 2}
     progress = make_progress({name: weight for name, weight in weights.items() if weight}, quiet)
@@ -89,9 +89,9 @@ def test_again(workdir: str, changes: dict[str, int], *, quiet: bool = False) ->
 
 def meta_network(config: ConfigDict, parts: Parts, state: RunState) -> MetaNetwork:
     """Return the outcome of a search: weights and population, the shared best first."""
-    order = jnp.argsort(-state.search.fitness[:, 0])
-    population = jnp.concatenate([state.best[None], state.search.population[order]])
-    return MetaNetwork(state.meta.params, population, parts.space, parts.image_shape, parts.normalise, config)
+    return MetaNetwork(
+        state.meta.params, ranked_population(state), parts.space, parts.image_shape, parts.normalise, config
+    )
 
 
 def finished(workdir: str) -> dict[str, Any] | None:
@@ -111,7 +111,6 @@ def report(
     """Return the results of a searched meta-network: the meta-test and what it took."""
     found = meta_test(config, parts, state, progress)
     data, test = parts.dataset, config.protocol
-    steps = config.learner.eval_inner_steps if config.learner.eval_inner_steps >= 0 else config.learner.inner_steps
     ledger = {name: notes[name] for name in ("meta_train_s", "search_s", "control_s")}
     return {
         "schema": SCHEMA,
@@ -128,7 +127,7 @@ def report(
         },
         "protocol": {
             **{name: getattr(test, name) for name in ("ways", "shots", "queries", "episodes")},
-            "inner_steps": steps,
+            "inner_steps": evaluation_steps(config),
             "normalisation": found.normalisation,
         },
         "genotype": to_text(parts.space, np.asarray(state.best)),

@@ -35,6 +35,12 @@ def init_state(config: ConfigDict, parts: Parts) -> RunState:
     return RunState(meta, control, search, jnp.asarray(parts.strategy.best(search)))
 
 
+def ranked_population(state: RunState) -> Array:
+    """Return int32 [1+P,E]: the shared best, then the living population, fittest first."""
+    order = jnp.argsort(-state.search.fitness[:, 0])
+    return jnp.concatenate([state.best[None], state.search.population[order]])
+
+
 def keep_config(workdir: str, config: ConfigDict) -> None:
     """Write the config into the workdir, or check that it is the one that is there.
 

@@ -12,8 +12,8 @@ from atnas_jax.evaluate import drop_infeasible, evaluate
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, feasibility, hand_made
 from atnas_jax.run.compiled import compiled
+from atnas_jax.run.config import chunk_of
 from atnas_jax.search.samplers import mixed, strictly_fair, uniform
-from atnas_jax.space.cost import cost_model
 from atnas_jax.space.slots import mask_of
 from atnas_jax.types import MetaLearner
 
@@ -49,7 +49,7 @@ def make_programs(config: ConfigDict, parts: Parts, scorer: MetaLearner, clock: 
     train, search_config, space = config.train, config.search, parts.space
     statistics = parts.normalise
     sampler = SAMPLERS[search_config.sampler]
-    chunk = min(train.chunk, train.steps)
+    chunk = chunk_of(config)
 
     def train_chunk(meta, genotypes, table):
         def one(meta, genotypes):
@@ -81,11 +81,10 @@ def make_programs(config: ConfigDict, parts: Parts, scorer: MetaLearner, clock: 
         return parts.strategy.ask(stream(config.seed, "ask", generation), search)
 
     feasible = feasibility(config, space, parts.image_shape)
-    cost = cost_model(space, parts.image_shape, config.net.readout, config.protocol.ways)
     wanted = [("params", "macs").index(name) for name in search_config.objectives[1:]]
 
     def costs(genotypes):
-        return cost(genotypes)[:, jnp.asarray(wanted, jnp.int32)].astype(jnp.float32)
+        return parts.cost(genotypes)[:, jnp.asarray(wanted, jnp.int32)].astype(jnp.float32)
 
     return Programs(
         compiled(train_chunk, clock, donate=(0,)),

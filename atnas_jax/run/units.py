@@ -14,6 +14,8 @@ from ml_collections import ConfigDict
 
 from atnas_jax.run.build import Parts, evaluation_learner, hand_made
 from atnas_jax.run.checkpoint import open_checkpoints, restore_latest, save
+from atnas_jax.run.compiled import stopwatch
+from atnas_jax.run.config import chunk_of
 from atnas_jax.run.metrics import Metrics, open_metrics
 from atnas_jax.run.progress import Progress
 from atnas_jax.run.state import RunState, init_state
@@ -34,11 +36,6 @@ class Run(NamedTuple):
     metrics: Metrics
     progress: Progress
     notes: dict[str, Any]
-
-
-def chunk_of(config: ConfigDict) -> int:
-    """Return the outer steps of one unit."""
-    return min(config.train.chunk, config.train.steps)
 
 
 def generations_due(config: ConfigDict) -> list[int]:
@@ -98,10 +95,10 @@ def control_unit(run: Run, state: RunState) -> RunState:
 
 def train(run: Run, meta: MetaState, genotypes: Array, phase: str, ledger: str, shown: dict[str, str]) -> MetaState:
     """Take one chunk of outer steps on genotypes [chunk,T,E], and tell it."""
-    began, compiling, steps = time.perf_counter(), run.notes["compile_s"], run.config.train.steps
+    taken, steps = stopwatch(run.notes), run.config.train.steps
     meta, found = run.programs.train(meta, genotypes, run.parts.dataset.table)
     found, step = {name: float(value) for name, value in found.items()}, int(meta.step)
-    seconds = time.perf_counter() - began - (run.notes["compile_s"] - compiling)
+    seconds = taken()
     run.notes[ledger] += seconds
     values = {
         "loss": found["loss"],
@@ -128,7 +125,7 @@ def generation(run: Run, state: RunState) -> RunState:
         ValueError: all genotypes are beyond the limits of the config.
     """
     config, parts, number = run.config, run.parts, len(run.notes["history"])
-    began, compiling = time.perf_counter(), run.notes["compile_s"]
+    taken = stopwatch(run.notes)
     asked = run.programs.ask(state.search, jnp.int32(number))
     first = jnp.int32(number * config.search.episodes)
     fitness, accuracy = run.programs.fitness(state.meta.params, asked, first, parts.dataset.table)
@@ -139,7 +136,7 @@ def generation(run: Run, state: RunState) -> RunState:
         raise ValueError(
             f"no genotype of generation {number + 1} keeps search.max_params or search.max_macs; raise them"
         )
-    seconds = time.perf_counter() - began - (run.notes["compile_s"] - compiling)
+    seconds = taken()
     run.notes["search_s"] += seconds
     row = {
         "generation": number + 1,

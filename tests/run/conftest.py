@@ -64,7 +64,7 @@ def tiny_data(tmp_path_factory) -> Path:
     def fill(folder: Path) -> None:
         rng = np.random.default_rng(0)
         labels = np.repeat(np.arange(len(SPLIT)), 10)
-        images = rng.integers(0, 130, (len(SPLIT), 10, 10))[labels] + rng.integers(0, 126, (len(labels), 10, 10))
+        images = rng.integers(0, 156, (len(SPLIT), 10, 10))[labels] + rng.integers(0, 100, (len(labels), 10, 10))
         folder.mkdir()
         np.savez(folder / "tiny.npz", images=images.astype(np.uint8), labels=labels, class_split=SPLIT)
 

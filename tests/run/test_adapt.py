@@ -40,7 +40,7 @@ def adapted(network, task):
 def test_unequal_classes_are_learned(adapted, network, task):
     assert adapted.probabilities.shape == (15, 3)
     assert np.allclose(adapted.probabilities.sum(1), 1, atol=1e-5)
-    assert (adapted.probabilities.argmax(1) == task[3]).mean() > 0.45
+    assert (adapted.probabilities.argmax(1) == task[3]).mean() > 0.6
     genotype = parse(network.space, adapted.genotype)
     assert np.array_equal(genotype, parse(network.space, adapted.genotype_json))
     assert (adapted.params, adapted.macs) == tuple(
@@ -62,7 +62,7 @@ def test_two_of_the_classes_with_a_search_of_ones_own_size(network, task):
     found = adapt(network, support[labels != 1], labels[labels != 1] // 2, queries, generations=1, population=2)
     assert found.probabilities.shape == (15, 2)
     assert np.allclose(found.probabilities.sum(1), 1, atol=1e-5)
-    assert (found.probabilities.argmax(1) == truth // 2)[truth != 1].mean() > 0.5
+    assert (found.probabilities.argmax(1) == truth // 2)[truth != 1].mean() > 0.7
 
 
 def test_queries_take_no_part(adapted, network, task):

@@ -65,7 +65,7 @@ def test_what_has_seen_no_support_is_at_chance(finished):
     for rows in (finished.results["meta_test"], finished.results["meta_test_other"]["rows"]):
         assert rows["no_adaptation"]["accuracy"] == pytest.approx(1 / 3, abs=1e-6)
         assert rows["no_adaptation"]["ci95"] == pytest.approx(0, abs=1e-6)
-        assert rows["best"]["accuracy"] > 0.45  # the patterns of the classes can be told from their noise
+        assert rows["best"]["accuracy"] > 0.5  # the patterns of the classes can be told from their noise
 
 
 def test_a_row_that_needs_no_training_of_its_own_can_be_left_out(finished, searched):
@@ -93,7 +93,7 @@ def test_queries_choose_no_architecture(finished, searched, monkeypatch):
         expected = chosen(lambda episode: episode, at_random)
         assert np.array_equal(expected, chosen(other_queries, at_random))
         assert len(np.unique(expected, axis=0)) > 1  # the support does choose
-        cost = np.asarray(module.cost_of(finished.config, parts, expected), float).mean(0)
+        cost = np.asarray(parts.cost(expected), float).mean(0)
         row = finished.results["meta_test"][name]  # chosen in chunks of 4
         assert (row["params"], row["macs"]) == tuple(cost)
 

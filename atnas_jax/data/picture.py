@@ -44,36 +44,36 @@ def draw_episodes(dataset: DataSet, split: str, spec: EpisodeSpec, seed: int, ou
     size = (grid[1] * (columns * _CELL + 0.9), grid[0] * (rows * _CELL + 0.7) + 0.5)
     figure, axes = plt.subplots(*grid, figsize=size, squeeze=False)
     for t, axis in enumerate(axes.flat):
-        sides = []
-        for x, per_class, shown in ((episodes.support_x, spec.shots, shots), (episodes.query_x, spec.queries, queries)):
-            blocks = np.asarray(x[t]).reshape(spec.ways, per_class, *x.shape[2:])[:rows, :shown]
-            sides.append(_grid(blocks))
-        gap = np.ones((sides[0].shape[0], max(3, sides[0].shape[0] // rows // 4), sides[0].shape[2]), np.float32)
-        sheet = np.concatenate([sides[0], gap, sides[1]], axis=1)
-        axis.imshow(np.repeat(sheet, 3, axis=2) if sheet.shape[2] == 1 else sheet, interpolation="nearest")
-        height = sheet.shape[0] / rows
-        axis.set_yticks([(k + 0.5) * height for k in range(rows)], [str(k) for k in range(rows)], fontsize=8)
-        left, right = sides[0].shape[1], sheet.shape[1]
-        axis.set_xticks(
-            [left / 2, (left + gap.shape[1] + right) / 2], [f"support ({spec.shots})", f"queries ({spec.queries})"]
+        support, query = (
+            _grid(np.asarray(x[t]).reshape(spec.ways, per_class, *x.shape[2:])[:rows, :shown])
+            for x, per_class, shown in (
+                (episodes.support_x, spec.shots, shots),
+                (episodes.query_x, spec.queries, queries),
+            )
         )
-        axis.tick_params(length=0, labelsize=8)
+        _draw(axis, support, query, rows, (f"support ({spec.shots})", f"queries ({spec.queries})"))
         axis.set_title(f"episode {t}", fontsize=9)
-        axis.set_ylabel("label", fontsize=8)
-        for edge in axis.spines.values():
-            edge.set_visible(False)
-    shown = (
-        ""
-        if (rows, columns) == (spec.ways, spec.shots + spec.queries)
-        else f", {rows} classes x {columns} images shown"
-    )
-    figure.suptitle(
-        f"{dataset.source}, {split}: {spec.ways}-way {spec.shots}-shot, {spec.queries} queries a class{shown}",
-        fontsize=10,
-    )
+    whole = (rows, columns) == (spec.ways, spec.shots + spec.queries)
+    title = f"{dataset.source}, {split}: {spec.ways}-way {spec.shots}-shot, {spec.queries} queries a class"
+    figure.suptitle(title + ("" if whole else f", {rows} classes x {columns} images shown"), fontsize=10)
     figure.tight_layout()
     figure.savefig(out, dpi=150, format="png")
     plt.close(figure)
+
+
+def _draw(axis, support: np.ndarray, query: np.ndarray, rows: int, names: tuple[str, str]) -> None:
+    """Draw the sheets of support and queries, float32 [height,width,C] each, side by side."""
+    height = support.shape[0] / rows
+    gap = np.ones((support.shape[0], max(3, int(height) // 4), support.shape[2]), np.float32)
+    sheet = np.concatenate([support, gap, query], axis=1)
+    axis.imshow(np.repeat(sheet, 3, axis=2) if sheet.shape[2] == 1 else sheet, interpolation="nearest")
+    left, right = support.shape[1], sheet.shape[1]
+    axis.set_xticks([left / 2, (left + gap.shape[1] + right) / 2], names)
+    axis.set_yticks([(k + 0.5) * height for k in range(rows)], [str(k) for k in range(rows)], fontsize=8)
+    axis.set_ylabel("label", fontsize=8)
+    axis.tick_params(length=0, labelsize=8)
+    for edge in axis.spines.values():
+        edge.set_visible(False)
 
 
 def _grid(blocks: np.ndarray) -> np.ndarray:

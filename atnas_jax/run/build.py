@@ -145,6 +145,14 @@ def feasibility(config: ConfigDict, space: SearchSpace, image_shape: tuple[int, 
     return lambda genotypes: (cost(genotypes) <= bounds).all(-1)
 
 
+def outer_schedule(config: ConfigDict) -> optax.Schedule:
+    """Return step -> learning rate of the outer optimiser."""
+    rate, steps = config.train.outer_lr, config.train.steps
+    return {"cosine": optax.cosine_decay_schedule(rate, steps), "constant": optax.constant_schedule(rate)}[
+        config.train.schedule
+    ]
+
+
 def normalisations(config: ConfigDict) -> dict[str, str]:
     """Return the modes that the weights allow, the protocol's own first: {"inductive" | "transductive": name}."""
     own = config.net.normalisation
@@ -178,9 +186,8 @@ def _learner(config, space, image_shape, ways, normalisation, inner_steps, head)
         execution=net.execution,
         conv=net.conv,
     )
-    rate = optax.cosine_decay_schedule(train.outer_lr, train.steps) if train.schedule == "cosine" else train.outer_lr
     clip = [optax.clip_by_global_norm(train.clip)] if train.clip else []
-    outer = optax.sgd(rate) if learner.name == "reptile" else optax.adam(rate)
+    outer = (optax.sgd if learner.name == "reptile" else optax.adam)(outer_schedule(config))
     return make_learner(
         learner.name,
         model,

@@ -14,8 +14,10 @@ import orbax.checkpoint as ocp
 
 from atnas_jax.types import PyTree
 
+Checkpoints = ocp.CheckpointManager
 
-def open_checkpoints(workdir: str, keep: int = 2) -> ocp.CheckpointManager:
+
+def open_checkpoints(workdir: str, keep: int = 2) -> Checkpoints:
     """Open, or make, the checkpoints of a run; the last `keep` stay, what a killed process left half-written goes."""
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
@@ -23,7 +25,7 @@ def open_checkpoints(workdir: str, keep: int = 2) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(os.path.join(os.path.abspath(workdir), "checkpoints"), options=options)
 
 
-def save(manager: ocp.CheckpointManager, step: int, state: PyTree, meta: dict[str, Any]) -> None:
+def save(manager: Checkpoints, step: int, state: PyTree, meta: dict[str, Any]) -> None:
     """Write `state` and `meta` as the checkpoint of `step`; on return it is whole on the disk.
 
     Args:
@@ -45,7 +47,7 @@ def save(manager: ocp.CheckpointManager, step: int, state: PyTree, meta: dict[st
     manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), note=ocp.args.JsonSave(note)))
 
 
-def restore_latest(manager: ocp.CheckpointManager, template: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
+def restore_latest(manager: Checkpoints, template: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
     """Return (state, meta) of the latest checkpoint, bit for bit, or None where there is none.
 
     Args:

@@ -8,13 +8,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.run.build import Parts, build
-from atnas_jax.run.checkpoint import open_checkpoints, restore_latest
+from atnas_jax.run.checkpoint import open_checkpoints
 from atnas_jax.run.config import check_config, chunk_of, evaluation_steps, stored_config
 from atnas_jax.run.meta_network import MetaNetwork, save_meta_network
 from atnas_jax.run.meta_test import meta_test
 from atnas_jax.run.progress import Progress, make_progress
 from atnas_jax.run.results import SCHEMA, check_results, peak_memory_mb, versions, write_results
-from atnas_jax.run.state import RunState, init_state, keep_config, ranked_population
+from atnas_jax.run.state import RunState, keep_config, ranked_population, restore_run
 from atnas_jax.run.units import run_units
 from atnas_jax.space.text import space_to_dict, to_text
 
@@ -62,7 +62,7 @@ def test_again(workdir: str, changes: dict[str, int], *, quiet: bool = False) ->
 
     Raises:
         FileNotFoundError: the workdir holds no finished search, or not its last checkpoint.
-        ValueError: the changed episodes do not fit the data.
+        ValueError: the changed episodes do not fit the data, or the data is not that of the search.
     """
     if (results := finished(workdir)) is None:
         raise FileNotFoundError(f"{workdir} holds no finished search; run launch.search with this --workdir first")
@@ -72,7 +72,7 @@ def test_again(workdir: str, changes: dict[str, int], *, quiet: bool = False) ->
     check_config(config)
     parts = build(config)
     checkpoints = open_checkpoints(workdir, config.log.keep)
-    found = restore_latest(checkpoints, init_state(config, parts))
+    found = restore_run(checkpoints, config, parts)
     checkpoints.close()
     if found is None:
         raise FileNotFoundError(f"{workdir} holds no checkpoint any more; run launch.search with a new --workdir")

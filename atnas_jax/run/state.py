@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, hand_made
+from atnas_jax.run.checkpoint import Checkpoints, restore_latest
 from atnas_jax.types import Array, MetaState, PyTree
 
 
@@ -33,6 +34,23 @@ def init_state(config: ConfigDict, parts: Parts) -> RunState:
     control = jax.jit(parts.learner.init)(stream(seed, "init control"))
     search = jax.jit(parts.strategy.init)(stream(seed, "population"), warm)
     return RunState(meta, control, search, jnp.asarray(parts.strategy.best(search)))
+
+
+def restore_run(checkpoints: Checkpoints, config: ConfigDict, parts: Parts) -> tuple[RunState, dict[str, Any]] | None:
+    """Return the state and the notes of the latest checkpoint, or None where there is none.
+
+    Raises:
+        ValueError: the run was begun on other data, or with another config.
+    """
+    if (found := restore_latest(checkpoints, init_state(config, parts))) is None:
+        return None
+    began, now = found[1]["fingerprint"], parts.dataset.fingerprint
+    if began != now:
+        raise ValueError(
+            f"{parts.dataset.source} is no longer the data of this run: its fingerprint is {now}, at the start it was "
+            f"{began}; bring that data back, or type another --workdir"
+        )
+    return found
 
 
 def ranked_population(state: RunState) -> Array:

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.run.build import Parts, evaluation_learner, hand_made
-from atnas_jax.run.checkpoint import open_checkpoints, restore_latest, save
+from atnas_jax.run.build import Parts, evaluation_learner, hand_made, outer_schedule
+from atnas_jax.run.checkpoint import open_checkpoints, save
 from atnas_jax.run.compiled import stopwatch
 from atnas_jax.run.config import chunk_of
 from atnas_jax.run.metrics import Metrics, open_metrics
 from atnas_jax.run.progress import Progress
-from atnas_jax.run.state import RunState, init_state
+from atnas_jax.run.state import RunState, init_state, restore_run
 from atnas_jax.run.steps import Programs, make_programs
 from atnas_jax.space.text import to_text
 from atnas_jax.types import Array, MetaState
@@ -46,14 +46,20 @@ def generations_due(config: ConfigDict) -> list[int]:
 
 
 def run_units(config: ConfigDict, parts: Parts, workdir: str, progress: Progress) -> tuple[RunState, dict[str, Any]]:
-    """Run all units that no checkpoint holds yet; returns the last state and the notes: ledger and history."""
+    """Run all units that no checkpoint holds yet; returns the last state and the notes: ledger, history, fingerprint.
+
+    Raises:
+        ValueError: the workdir holds checkpoints of other data.
+    """
     chunks = config.train.steps // chunk_of(config)
     units = chunks * (1 + config.meta_test.conv4)
-    state, notes = init_state(config, parts), {"history": [], **dict.fromkeys(LEDGER, 0.0)}
-    checkpoints, done = open_checkpoints(workdir, config.log.keep), 0
-    if (found := restore_latest(checkpoints, state)) is not None:
+    checkpoints = open_checkpoints(workdir, config.log.keep)
+    if (found := restore_run(checkpoints, config, parts)) is not None:
         (state, notes), done = found, found[1]["unit"]
         progress.note(f"goes on after {min(done, units)} of {units} units")
+    else:
+        state, done = init_state(config, parts), 0
+        notes = {"fingerprint": parts.dataset.fingerprint, "history": [], **dict.fromkeys(LEDGER, 0.0)}
     if done > units:
         checkpoints.close()
         return state, notes
@@ -105,11 +111,23 @@ def train(run: Run, meta: MetaState, genotypes: Array, phase: str, ledger: str, 
         "accuracy": found["accuracy"],
         "episodes_per_s": genotypes.shape[0] * genotypes.shape[1] / seconds,
     }
-    total = step if phase == "meta_train" else steps + step
-    held = len(run.notes["history"])
-    run.metrics.write(step=total, phase=phase, generation=held, grad_norm=found["gradient_norm"], **values)
+    rate = float(outer_schedule(run.config)(step - 1))
+    run.metrics.write(
+        step=step if phase == "meta_train" else steps + step,
+        phase=phase,
+        generation=len(run.notes["history"]),
+        seconds=spent(run.notes),
+        grad_norm=found["gradient_norm"],
+        learning_rate=rate,
+        **values,
+    )
     run.progress.update(phase, step, steps, **values, **shown)
     return meta
+
+
+def spent(notes: dict[str, Any]) -> float:
+    """Return the seconds of compiling, training and searching so far, those before a resume included."""
+    return sum(notes[name] for name in LEDGER)
 
 
 def to_best(run: Run, state: RunState) -> dict[str, str]:
@@ -146,7 +164,15 @@ def generation(run: Run, state: RunState) -> RunState:
         "best_genotype": to_text(parts.space, np.asarray(state.best)),
     }
     run.notes["history"].append(row)
-    run.metrics.write(phase="search", episodes_per_s=accuracy.size / seconds, **row)
+    params, macs = (int(cost) for cost in parts.cost(state.best))
+    run.metrics.write(
+        phase="search",
+        seconds=spent(run.notes),
+        episodes_per_s=accuracy.size / seconds,
+        params=params,
+        macs=macs,
+        **row,
+    )
     return state
 
 

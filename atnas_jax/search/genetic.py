@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from atnas_jax.search.checks import check_common, check_range
 from atnas_jax.search.state import SearchState, best, clean, remember, start
-from atnas_jax.search.variation import Feasible, breed, crossover, mutate, random_feasible, tournament
+from atnas_jax.search.variation import Feasible, breed, random_feasible, recombination, tournament
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Array, Strategy
 
@@ -56,9 +56,7 @@ def genetic(
     check_range("immigrants", immigrants, 0, population - 1 - elites)
     check_range("parents", parents, 1e-9, 1)
     check_range("tournament_size", tournament_size, 1, None)
-    check_range("crossover_rate", crossover_rate, 0, 1)
-    rate = 1 / space.num_slots if mutation_rate is None else mutation_rate
-    check_range("mutation_rate", rate, 0, 1)
+    vary = recombination(space, crossover_rate, mutation_rate)
     if selection not in SELECTIONS:
         raise ValueError(f"selection={selection!r} is unknown; allowed: {', '.join(SELECTIONS)}")
     breeders = max(1, -int(-parents * population // 1))
@@ -68,10 +66,6 @@ def genetic(
         if selection == "tournament":
             return tournament(key, order, children, tournament_size)
         return order[jax.random.randint(key, (children,), 0, breeders)]
-
-    def vary(key: Array, a: Array, b: Array) -> Array:
-        key_cross, key_mutate = jax.random.split(key)
-        return mutate(key_mutate, space, crossover(key_cross, a, b, crossover_rate), rate)
 
     def init(key: Array, genotypes: Array | None = None) -> SearchState:
         return start(key, space, population, 1, genotypes, feasible, tries)

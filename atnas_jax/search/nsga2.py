@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from atnas_jax.search.checks import check_common, check_range
 from atnas_jax.search.state import SearchState, best, clean, remember, start
-from atnas_jax.search.variation import Feasible, breed, crossover, mutate, tournament
+from atnas_jax.search.variation import Feasible, breed, recombination, tournament
 from atnas_jax.space.pareto import crowding_distance, pareto_ranks
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Array, Strategy
@@ -40,13 +40,7 @@ def nsga2(
     """
     check_common(population, tries)
     check_range("objectives", objectives, 1, None)
-    check_range("crossover_rate", crossover_rate, 0, 1)
-    rate = 1 / space.num_slots if mutation_rate is None else mutation_rate
-    check_range("mutation_rate", rate, 0, 1)
-
-    def vary(key: Array, a: Array, b: Array) -> Array:
-        key_cross, key_mutate = jax.random.split(key)
-        return mutate(key_mutate, space, crossover(key_cross, a, b, crossover_rate), rate)
+    vary = recombination(space, crossover_rate, mutation_rate)
 
     def init(key: Array, genotypes: Array | None = None) -> SearchState:
         return start(key, space, population, objectives, genotypes, feasible, tries)

@@ -6,10 +6,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from atnas_jax.search.checks import check_range
 from atnas_jax.space.slots import SearchSpace, random_genotypes
 from atnas_jax.types import Array
 
 Feasible = Callable[[Array], Array]  # int32 [n,E] -> bool [n]
+Vary = Callable[[Array, Array, Array], Array]  # key, parents a and b int32 [n,E] -> children int32 [n,E]
+
+
+def recombination(space: SearchSpace, crossover_rate: float, mutation_rate: float | None) -> Vary:
+    """Return crossover followed by mutation.
+
+    Args:
+        space: of the genotypes.
+        crossover_rate: probability that a child mixes both parents.
+        mutation_rate: probability per slot to change; None: 1/E.
+
+    Raises:
+        ValueError: a rate is outside 0..1.
+    """
+    rate = 1 / space.num_slots if mutation_rate is None else mutation_rate
+    check_range("crossover_rate", crossover_rate, 0, 1)
+    check_range("mutation_rate", rate, 0, 1)
+
+    def vary(key: Array, a: Array, b: Array) -> Array:
+        key_cross, key_mutate = jax.random.split(key)
+        return mutate(key_mutate, space, crossover(key_cross, a, b, crossover_rate), rate)
+
+    return vary
 
 
 def crossover(key: Array, a: Array, b: Array, rate: float) -> Array:
@@ -56,7 +80,7 @@ def tournament(key: Array, order: Array, n: int, size: int) -> Array:
 
 def breed(
     key: Array,
-    vary: Callable[[Array, Array, Array], Array],
+    vary: Vary,
     a: Array,
     b: Array,
     feasible: Feasible | None,

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
+from atnas_jax.rng import stream
 from atnas_jax.run import choose
 from atnas_jax.run import meta_test as module
 from atnas_jax.run.build import build, evaluation_learner
@@ -15,6 +17,8 @@ from atnas_jax.run.meta_test import meta_test
 from atnas_jax.run.progress import make_progress
 from atnas_jax.run.state import init_state
 from atnas_jax.run.steps import make_programs
+from atnas_jax.search.genetic import genetic
+from atnas_jax.search.random_search import random_search
 from atnas_jax.space.slots import mask_of
 
 meta_test.__test__ = False  # pytest takes it for a test
@@ -96,6 +100,35 @@ def test_queries_choose_no_architecture(finished, searched, monkeypatch):
         cost = np.asarray(parts.cost(expected), float).mean(0)
         row = finished.results["meta_test"][name]  # chosen in chunks of 4
         assert (row["params"], row["macs"]) == tuple(cost)
+
+
+def test_one_program_chooses_as_each_strategy_alone_would(finished, searched):
+    config, (parts, state) = finished.config, searched
+    warm, size, labels = warm_population(config, state), config.adapt.population, np.arange(3)
+    learner = evaluation_learner(config, parts.space, parts.image_shape, 3)
+    both = jax.jit(chooser(config, parts))
+    found = {}
+    for at_random, strategy, start in (
+        (False, genetic(parts.space, population=size, elites=2), warm),
+        (True, random_search(parts.space, population=size), None),
+    ):
+
+        def alone(number, x, y, strategy=strategy, start=start):
+            first, second = jax.random.split(stream(config.seed, "adapt", number))
+            pseudo = pseudo_episodes(first, x, y, labels, folds=config.adapt.folds, copies=config.adapt.copies)
+            rounds = config.adapt.generations
+            return adapt_architecture(second, learner, parts.space, strategy, state.meta.params, start, pseudo, rounds)[
+                0
+            ]
+
+        index = jnp.arange(6)
+        episodes = choose.episodes_of(config, parts, index, parts.dataset.table)
+        expected = jax.jit(lambda *given, alone=alone: jax.lax.map(lambda one: alone(*one), given))(
+            index, episodes.support_x, episodes.support_y
+        )
+        found[at_random] = both(state.meta.params, warm, jnp.asarray(at_random), index, parts.dataset.table)
+        np.testing.assert_array_equal(found[at_random], expected)
+    assert not np.array_equal(found[True], found[False])
 
 
 @pytest.mark.parametrize("normalisation", ["support", "batch_transductive"])

@@ -1,7 +1,9 @@
 """A run that was stopped, and started again, ends bit for bit as if nothing had happened."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 from atnas_jax.run import search
 from atnas_jax.run.progress import Progress
 
+TIMINGS = ("seconds", "episodes_per_s")
 FLAGS = (
     "--config=tests/run/tiny.py",
     "--config.meta_test.rows=('adapted', 'best', 'conv4')",
@@ -25,7 +28,7 @@ def _outcome(workdir):
     with open(os.path.join(workdir, "results.json"), encoding="utf-8") as file:
         results = {name: value for name, value in json.load(file).items() if name != "ledger"}
     with open(os.path.join(workdir, "metrics.jsonl"), encoding="utf-8") as file:
-        rows = [{k: v for k, v in json.loads(line).items() if k != "episodes_per_s"} for line in file]
+        rows = [{k: v for k, v in json.loads(line).items() if k not in TIMINGS} for line in file]
     with np.load(os.path.join(workdir, "meta_network.npz")) as file:
         arrays = {name: (file[name].dtype, file[name].shape, file[name].tobytes()) for name in file.files}
     return results, rows, arrays
@@ -74,6 +77,19 @@ MOMENTS = {
 }
 
 
+def _kill(process):
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def _ends_as_if_left_alone(process, workdir, twin):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "adapted" in out and "conv4" in out
+    _assert_same(twin, workdir)
+    return err
+
+
 def test_killed_in_a_process_of_its_own(short, tmp_path, repo):
     workdir = tmp_path / "run"
     for moment, reached in MOMENTS.items():
@@ -81,12 +97,24 @@ def test_killed_in_a_process_of_its_own(short, tmp_path, repo):
         while process.poll() is None and not reached(workdir):
             time.sleep(0.002)
         assert process.poll() is None, f"ended before {moment}: {process.communicate()}"
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        _kill(process)
         assert not (workdir / "results.json").exists(), moment
-    process = _start(repo, workdir, short.config.data.source)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    err = _ends_as_if_left_alone(_start(repo, workdir, short.config.data.source), workdir, short.workdir)
     assert "goes on after 8 of 8 units" in err
-    assert "adapted" in out and "conv4" in out
-    _assert_same(short.workdir, workdir)
+
+
+def test_killed_at_random_moments(short, tmp_path, repo):
+    """The moments differ from run to run and lie anywhere after the first file; ATNAS_KILLS asks for more of them."""
+    rng, workdir = np.random.default_rng(), tmp_path / "run"
+    for _ in range(int(os.environ.get("ATNAS_KILLS", 3))):
+        process = _start(repo, workdir, short.config.data.source)
+        while process.poll() is None and not (workdir / "config.json").exists():
+            time.sleep(0.002)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(rng.uniform(0.0, 8.0))
+        if process.poll() is None:
+            _kill(process)
+        else:  # ended before its moment: once more from the start
+            _ends_as_if_left_alone(process, workdir, short.workdir)
+            shutil.rmtree(workdir)
+    _ends_as_if_left_alone(_start(repo, workdir, short.config.data.source), workdir, short.workdir)

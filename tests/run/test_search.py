@@ -22,6 +22,9 @@ from atnas_jax.run.units import generations_due
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.text import parse, space_from_dict
 
+OF_ALL = {"step", "phase", "generation", "seconds", "episodes_per_s"}
+OF_TRAINING = OF_ALL | {"loss", "accuracy", "grad_norm", "learning_rate"}
+OF_SEARCH = OF_ALL | {"best_fitness", "mean_fitness", "best_genotype", "params", "macs"}
 test_again.__test__ = False  # pytest takes it for a test
 
 
@@ -71,6 +74,19 @@ def test_metrics_have_a_row_per_chunk_and_per_generation(finished):
     assert [row["best_genotype"] for row in rows if row["phase"] == "search"] == [
         generation["best_genotype"] for generation in finished.results["history"]
     ]
+    for row in rows:
+        assert set(row) == (OF_SEARCH if row["phase"] == "search" else OF_TRAINING)
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds) and seconds[0] > 0
+    rates = [0.005 * (1 + np.cos(np.pi * step / 8)) for step in (1, 3, 5, 7)]  # of the last step of each chunk of two
+    found = [[row["learning_rate"] for row in rows if row["phase"] == phase] for phase in ("meta_train", "control")]
+    np.testing.assert_allclose(found, [rates, rates], rtol=1e-5)
+    space = make_space(finished.config)
+    cost = cost_model(space, (10, 10, 1), finished.config.net.readout, 3)
+    for row in rows:
+        if row["phase"] == "search":
+            genotype = jnp.asarray(parse(space, row["best_genotype"]))
+            assert (row["params"], row["macs"]) == tuple(map(int, cost(genotype)))
 
 
 def test_each_program_is_compiled_once_for_all_masks_steps_and_generations(finished):
@@ -149,3 +165,20 @@ def test_the_meta_test_of_a_finished_run_can_be_done_again(short, tmp_path):
         test_again(str(tmp_path), {}, quiet=True)
     with pytest.raises(ValueError, match=r"protocol\.episodes is 1"):
         test_again(workdir, {"episodes": 1}, quiet=True)
+
+
+def test_other_data_than_that_of_the_run_is_refused(short, tmp_path):
+    with np.load(short.config.data.source) as file:
+        arrays = dict(file)
+    arrays["images"][0, 0, 0] ^= 1
+    np.savez(tmp_path / "other.npz", **arrays)
+    workdir = shutil.copytree(short.workdir, tmp_path / "copy")
+    config = short.config.copy_and_resolve_references()
+    config.data.source = str(tmp_path / "other.npz")
+    (workdir / "config.json").write_text(json.dumps(config.to_dict()))  # as if the file itself had changed
+    with pytest.raises(ValueError, match="no longer the data of this run"):
+        test_again(str(workdir), {}, quiet=True)
+    (workdir / "results.json").unlink()
+    with pytest.raises(ValueError, match="no longer the data of this run"):
+        across_task_search(config, str(workdir), quiet=True)
+    assert not (workdir / "results.json").exists()

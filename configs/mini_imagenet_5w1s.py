@@ -4,8 +4,10 @@ Data: a tar file beside the repository with 30 images a class; with all 600: --c
     of split/class/image.
 Published with 600 images a class, transductive: MAML 48.70 +- 1.84, T-NAS 52.84 +- 1.41, T-NAS++ 54.11 +- 1.35
     (Lian et al. 2020). No number holds for 30 images a class; only rows of one results.json compare.
+Measured, 300 episodes, seed 0, on the unpacked tar file: best 28.67 +- 0.80 inductive, 28.49 +- 0.82 transductive; conv4
+    29.75 +- 0.76 and 29.84 +- 0.75; 17 minutes on 2 CPU cores shared with another run.
 Hardware: 2 CPU cores, minutes; this shows that the path works, not how far it goes. For accuracy raise train.steps
-    thirtyfold and the widths to 48, on an accelerator.
+    and the widths to 48, on an accelerator.
 Command: python -m launch.search --config=configs/mini_imagenet_5w1s.py --workdir=runs/mini_imagenet_5w1s
 """
 
@@ -26,7 +28,7 @@ def get_config() -> ConfigDict:
     config.train.ways = 5
     config.train.queries = 5
     config.train.tasks = 2
-    config.train.steps = 500
+    config.train.steps = 2000
 
     config.space.chain.ops = (("conv3",),) + (("conv3", "sep3", "max3", "identity"),) * 3
     config.space.chain.widths = (16, 32)
@@ -39,5 +41,6 @@ def get_config() -> ConfigDict:
     config.search.generations = 4
     config.search.population = 8
     config.search.episodes = 20
+    config.search.population_share = 0.75
     config.adapt.population = 6
     return config

@@ -1,10 +1,11 @@
 """Across-task neural architecture search in JAX.
 
-`adapt` and `load_meta_network` are what a user of a searched meta-network needs; the rest is imported by module.
+`load_meta_network`, `adapt` and, for many tasks, `make_adapter` are what a user of a searched meta-network needs; the
+rest is imported by module.
 """
 
 __version__ = "0.1.0"
-__all__ = ["adapt", "load_meta_network"]
+__all__ = ["adapt", "load_meta_network", "make_adapter"]
 
 
 def __getattr__(name: str):

@@ -4,7 +4,7 @@ Data: a tar file beside the repository with 30 images a class; with all 600: --c
     of split/class/image.
 Published with 600 images a class, transductive: MAML 48.70 +- 1.84, T-NAS 52.84 +- 1.41, T-NAS++ 54.11 +- 1.35
     (Lian et al. 2020). No number holds for 30 images a class; only rows of one results.json compare.
-Measured, 300 episodes, seed 0, on the unpacked tar file: best 28.67 +- 0.80 inductive, 28.49 +- 0.82 transductive; conv4
+Measured, 300 episodes, seed 0, the tar file unpacked: best 28.67 +- 0.80 inductive, 28.49 +- 0.82 transductive; conv4
     29.75 +- 0.76 and 29.84 +- 0.75; 17 minutes on 2 CPU cores shared with another run.
 Hardware: 2 CPU cores, minutes; this shows that the path works, not how far it goes. For accuracy raise train.steps
     and the widths to 48, on an accelerator.

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+from atnas_jax.run.compiled import keep_compiled
 from atnas_jax.run.config import unknown_setting
 
 flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
@@ -14,6 +15,7 @@ flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 def run(main: Callable[[list[str]], None]) -> NoReturn:
     """Parse the flags and call `main(argv)`; end the process with 0, or 2 after one line on what was wrong."""
     logging.set_verbosity(logging.WARNING)  # jax tells of every platform that it does not find
+    keep_compiled()
     app.run(lambda argv: _call(main, argv), flags_parser=_parse)
 
 

@@ -5,7 +5,7 @@ SUPPORT has one folder of a few images per class; QUERY holds images to classify
 
 from absl import flags
 
-from atnas_jax.run.adapt import adapt_folder
+from atnas_jax.run.adapt_folder import adapt_folder
 from launch import _main
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a finished search, or its meta_network.npz.", required=True)
@@ -28,7 +28,8 @@ def main(_: list[str]) -> None:
     )
     print(f"architecture {found['genotype']} ({found['params']:,} parameters, {found['macs']:,} MACs)")
     print(
-        f"chosen in {found['architecture_s']} s; weights and predictions in {found['weights_s']} s (with compilation)"
+        f"chosen in {found['architecture_s']} s; weights and predictions in {found['weights_s']} s; "
+        f"compiled in {found['compile_s']} s"
     )
     if found["accuracy"] is not None:
         print(f"accuracy on the query images {100 * found['accuracy']:.2f} %")

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import __version__ as pillow_version
 
+from atnas_jax.data.cache import cache_folder
 from atnas_jax.data.glyph_masks import SIDE, font_paths, load_fonts, render
 from atnas_jax.data.glyph_warp import colour, warp
 from atnas_jax.data.images import LabelledImages
@@ -104,7 +105,7 @@ def _cached(table: dict, in_colour: bool, cache_dir: str | None, *recipe: float)
     code = (Path(__file__).with_name(f"{name}.py") for name in ("glyphs", "glyph_masks", "glyph_warp"))
     for path in (*font_paths(), *code):  # other fonts or other code: another file, never a stale one
         digest.update(path.read_bytes())
-    folder = Path(cache_dir or os.environ.get("ATNAS_CACHE") or Path.home() / ".cache" / "atnas_jax")
+    folder = cache_folder(cache_dir)
     path = folder / f"glyphs{'-color' if in_colour else ''}-{digest.hexdigest()[:16]}.npz"
     try:
         with np.load(path, allow_pickle=False) as archive:

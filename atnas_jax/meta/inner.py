@@ -12,25 +12,26 @@ def inner_loop(
     loss: Callable[[Params], Array],
     params: Params,
     optimiser: optax.GradientTransformation,
-    steps: int,
+    steps: int | Array,
     *,
     first_order: bool = False,
 ) -> Params:
     """Return params after `steps` updates: p_{i+1} = p_i + optimiser(grad loss(p_i)) (MAML, Finn et al. 2017, eq. 1).
 
-    Each step is rematerialised, so that the memory of a gradient through the loop is flat in `steps`.
+    Each step is rematerialised, so that the memory of a gradient through the loop is flat in `steps`. With a traced
+    number of steps one program serves every number, but the loop has no reverse-mode derivative.
 
     Args:
         loss: params -> scalar, the support loss.
         params: what the inner loop moves.
         optimiser: any optax transform.
-        steps: I, static.
+        steps: I; an int, or an int32 [] where nothing differentiates through the loop.
         first_order: treat the inner gradients as constants (FOMAML, Finn et al. 2017, section 5.2).
 
     Returns:
         The adapted params, differentiable with respect to the given ones.
     """
-    if steps == 0:
+    if is_zero(steps):
         return params
 
     def step(carry, _):
@@ -40,5 +41,12 @@ def inner_loop(
         updates, state = optimiser.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), None
 
-    (params, _), _ = jax.lax.scan(jax.checkpoint(step), (params, optimiser.init(params)), length=steps)
-    return params
+    start = (params, optimiser.init(params))
+    if not isinstance(steps, int):
+        return jax.lax.fori_loop(0, steps, lambda _, carry: step(carry, None)[0], start)[0]
+    return jax.lax.scan(jax.checkpoint(step), start, length=steps)[0][0]
+
+
+def is_zero(steps: int | Array) -> bool:
+    """Return whether it is known before running that there is no step."""
+    return isinstance(steps, int) and steps == 0

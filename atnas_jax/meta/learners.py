@@ -4,7 +4,7 @@ import optax
 
 from atnas_jax.meta.heads import make_head
 from atnas_jax.meta.maml import ADAPTED, Inner, maml, reptile
-from atnas_jax.types import MetaLearner, Model
+from atnas_jax.types import Array, MetaLearner, Model
 
 # name -> (what the inner loop moves unless told otherwise, first order, learned rates)
 LEARNERS = {
@@ -31,7 +31,7 @@ def make_learner(
     ways: int,
     head: str = "prototypes",
     adapted: str = "",
-    inner_steps: int = 1,
+    inner_steps: int | Array = 1,
     inner_lr: float = 0.1,
     inner_optimiser: str = "sgd",
     task_batch: int = 1,
@@ -45,7 +45,7 @@ def make_learner(
         ways: N of the episodes it learns from; a head other than "matrix" serves any N, through another call.
         head: see `meta/heads.py`.
         adapted: "all", "head" or "body"; "" is the learner's own.
-        inner_steps: I.
+        inner_steps: I, see `inner_loop`.
         inner_lr: the inner learning rate, or what Meta-SGD's learned rates start from.
         inner_optimiser: a key of `INNER_OPTIMISERS`.
         task_batch: episodes differentiated together, see `outer_step`.

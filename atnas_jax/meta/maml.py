@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from atnas_jax.meta.heads import Head, logits_of
-from atnas_jax.meta.inner import inner_loop
+from atnas_jax.meta.inner import inner_loop, is_zero
 from atnas_jax.meta.losses import accuracy, cross_entropy
 from atnas_jax.types import Array, Episode, MetaLearner, MetaState, Model, Params
 
@@ -23,13 +23,13 @@ class Inner(NamedTuple):
     """The settings of the inner loop.
 
     adapted: "all", "head" (ANIL, Raghu et al. 2020) or "body" (BOIL, Oh et al. 2021)
-    steps: I
+    steps: I, see `inner_loop`
     optimiser: an optax transform; with learned rates its updates are multiplied by them
     first_order: drop the second derivatives
     """
 
     adapted: str
-    steps: int
+    steps: int | Array
     optimiser: optax.GradientTransformation
     first_order: bool = False
 
@@ -58,7 +58,7 @@ def make_adapt(model: Model, head: Head, ways: int, inner: Inner) -> Callable[..
 
     def adapt(params: Params, mask: Array, support_x: Array, support_y: Array) -> Params:
         # A body that stays where it is embeds the support once, for the head and for every step.
-        once = head.uses_support or ("body" not in moving and inner.steps > 0)
+        once = head.uses_support or ("body" not in moving and not is_zero(inner.steps))
         features = embed_support(model, params["body"], mask, support_x) if once else jnp.zeros((1, model.features))
         start = {"body": params["body"], "head": head.build(params["head"], features, support_y, ways)}
         fixed = {name: start[name] for name in start if name not in moving}

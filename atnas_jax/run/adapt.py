@@ -1,10 +1,6 @@
 """A meta-network and a few labelled images in; an architecture, weights and predictions out."""
 
-import csv
-import json
-import os
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,9 +9,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
-from atnas_jax.data.labelled_folder import read_images, read_support
+from atnas_jax.nets.norm import is_transductive
 from atnas_jax.rng import stream
 from atnas_jax.run.build import evaluation_learner, feasibility
+from atnas_jax.run.compiled import compiled, stopwatch
 from atnas_jax.run.meta_network import MetaNetwork, load_meta_network
 from atnas_jax.search.genetic import genetic
 from atnas_jax.space.cost import cost_model
@@ -23,7 +20,7 @@ from atnas_jax.space.slots import mask_of
 from atnas_jax.space.text import to_json, to_text
 from atnas_jax.types import Params
 
-QUERY_CHUNK = 64  # images predicted together
+QUERY_CHUNK = 64  # images predicted together, a power of two
 
 
 class Adapted(NamedTuple):
@@ -35,8 +32,22 @@ class Adapted(NamedTuple):
     weights: Params  # adapted parameters of the supernet: {"body", "head": {"w", "b"}}
     params: int
     macs: int  # of one image
-    architecture_s: float  # seconds to choose the architecture, compilation included
-    weights_s: float  # seconds to adapt the weights and to predict, compilation included
+    architecture_s: float  # seconds to choose the architecture
+    weights_s: float  # seconds to adapt the weights and to predict
+    compile_s: float  # seconds of compiling, in neither of the two; 0 where an adapter has seen such a task before
+
+
+class Programs(NamedTuple):
+    """What an adapter compiles for tasks of the same numbers of images a class.
+
+    choose(params, key, support_x, support_y) -> genotype int32 [E]
+    learn(params, genotype, support_x, support_y) -> adapted weights
+    predict(weights, genotype, support_x, query_x) -> probabilities float32 [n,N]
+    """
+
+    choose: Callable
+    learn: Callable
+    predict: Callable
 
 
 def adapt(
@@ -49,7 +60,7 @@ def adapt(
     generations: int | None = None,
     population: int | None = None,
 ) -> Adapted:
-    """Adapt architecture and weights to a support set, and predict query images.
+    """Adapt architecture and weights to a support set, and predict query images; for many tasks see `make_adapter`.
 
     Nothing of the queries takes part in choosing or adapting, unless the meta-network was trained with
     `batch_transductive` normalisation, whose predictions depend on the other queries of their chunk.
@@ -69,107 +80,94 @@ def adapt(
     Raises:
         ValueError: one line that says what does not fit.
     """
-    network = load_meta_network(network) if isinstance(network, str) else network
-    labels = np.asarray(support_labels)
-    images = _as_float(network, support_images, "support")
-    queries = _as_float(network, query_images, "query")
-    _check_labels(labels, len(images))
-    order = np.argsort(labels, kind="stable")
-    images, labels = jnp.asarray(images[order]), labels[order].astype(np.int32)
-    ways = int(labels.max()) + 1
-    _check_ways(network.config, ways)
-    learner = evaluation_learner(network.config, network.space, network.image_shape, ways)
-
-    began = time.perf_counter()
-    genotype = np.asarray(_choose(network, learner, images, labels, seed, generations, population))
-    chosen = time.perf_counter()
-    mask = mask_of(network.space, jnp.asarray(genotype))
-    weights = jax.jit(learner.adapt)(network.params, mask, images, jnp.asarray(labels))
-    predict = jax.jit(lambda weights, mask, support, x: jax.nn.softmax(learner.predict(weights, mask, support, x)))
-    chunks = [
-        predict(weights, mask, images, queries[first : first + QUERY_CHUNK])
-        for first in range(0, len(queries), QUERY_CHUNK)
-    ]
-    probabilities = np.concatenate([np.asarray(chunk) for chunk in chunks])
-    ended = time.perf_counter()
-    cost = cost_model(network.space, network.image_shape, network.config.net.readout, ways)(jnp.asarray(genotype))
-    return Adapted(
-        to_text(network.space, genotype), to_json(network.space, genotype), probabilities, weights,
-        int(cost[0]), int(cost[1]), chosen - began, ended - chosen,
-    )  # fmt: skip
+    adapter = make_adapter(network, generations=generations, population=population)
+    return adapter(support_images, support_labels, query_images, seed=seed)
 
 
-def adapt_folder(
-    workdir: str,
-    support: str,
-    query: str,
-    out: str,
-    *,
-    seed: int = 0,
-    generations: int | None = None,
-    population: int | None = None,
-) -> dict[str, object]:
-    """Adapt to a folder of class folders, predict a folder of images, and write the outcome.
+def make_adapter(
+    network: MetaNetwork | str, *, generations: int | None = None, population: int | None = None
+) -> Callable[..., Adapted]:
+    """Return adapter(support_images, support_labels, query_images, *, seed=0) -> Adapted, for many tasks.
 
-    Args:
-        workdir: of a finished search, or its meta_network.npz.
-        support: folder with one folder of images per class, or an npz.
-        query: a flat folder of images, or class folders (then accuracy is told), or an npz.
-        out: folder to write predictions.csv, genotype.txt and adaptation.json into; made where absent.
-        seed, generations, population: as in `adapt`.
+    It compiles for the first task of each set of counts of images a class, and never again for such tasks.
 
-    Returns:
-        What adaptation.json holds.
-
-    Raises:
-        ValueError, FileNotFoundError: one line, before anything is written.
+    Args: as in `adapt`.
     """
-    network = load_meta_network(workdir)
-    size, channels = network.image_shape[0], network.image_shape[-1]
-    images, labels, class_names = read_support(support, size, channels)
-    queries, names, query_labels = read_images(query, size, channels, class_names)
-    found = adapt(network, images, labels, queries, seed=seed, generations=generations, population=population)
-    predicted = found.probabilities.argmax(1)
-    summary = {
-        "genotype": found.genotype,
-        "params": found.params,
-        "macs": found.macs,
-        "classes": list(class_names),
-        "support_images": len(images),
-        "query_images": len(queries),
-        "accuracy": None if query_labels is None else float((predicted == query_labels).mean()),
-        "architecture_s": round(found.architecture_s, 3),
-        "weights_s": round(found.weights_s, 3),
-    }
-    os.makedirs(out, exist_ok=True)
-    with open(os.path.join(out, "predictions.csv"), "w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["image", "predicted", *(f"p({name})" for name in class_names)])
-        for name, label, row in zip(names, predicted, found.probabilities, strict=True):
-            rows.writerow([name, class_names[label], *(f"{p:.4f}" for p in row)])
-    with open(os.path.join(out, "genotype.txt"), "w", encoding="utf-8") as file:
-        file.write(f"{found.genotype}\n{found.genotype_json}\n")
-    with open(os.path.join(out, "adaptation.json"), "w", encoding="utf-8") as file:
-        json.dump(summary, file, indent=2)
-    return summary
+    network = load_meta_network(network) if isinstance(network, str) else network
+    clock, known = {"compile_s": 0.0}, {}
+
+    def adapter(support_images, support_labels, query_images, *, seed: int = 0) -> Adapted:
+        labels = np.asarray(support_labels)
+        images = _as_float(network, support_images, "support")
+        queries = _as_float(network, query_images, "query")
+        _check_labels(labels, len(images))
+        _check_ways(network.config, int(labels.max()) + 1)
+        order = np.argsort(labels, kind="stable")
+        images, labels = jnp.asarray(images[order]), labels[order].astype(np.int32)
+        counts = tuple(np.bincount(labels).tolist())
+        if counts not in known:
+            known[counts] = make_programs(network, labels, clock, generations, population)
+        before = clock["compile_s"]
+        seconds = stopwatch(clock)
+        genotype = known[counts].choose(network.params, stream(seed, "adapt"), images, jnp.asarray(labels))
+        genotype = jax.block_until_ready(genotype)
+        chosen = seconds()
+        weights = known[counts].learn(network.params, genotype, images, jnp.asarray(labels))
+        probabilities = _in_chunks(
+            lambda x: known[counts].predict(weights, genotype, images, x),
+            queries,
+            not is_transductive(network.config.net.normalisation),
+        )
+        ended = seconds()
+        readout = network.config.net.readout
+        cost = cost_model(network.space, network.image_shape, readout, len(counts))(genotype)
+        genotype = np.asarray(genotype)
+        return Adapted(
+            to_text(network.space, genotype), to_json(network.space, genotype), probabilities, weights,
+            int(cost[0]), int(cost[1]), chosen, ended - chosen, clock["compile_s"] - before,
+        )  # fmt: skip
+
+    return adapter
 
 
-def _choose(network, learner, images, labels, seed, generations, population):
-    settings = network.config.adapt
-    size = population or settings.population
-    feasible = feasibility(network.config, network.space, network.image_shape)
-    strategy = genetic(network.space, population=size, elites=min(2, size - 1), feasible=feasible)
+def make_programs(
+    network: MetaNetwork,
+    labels: np.ndarray,
+    clock: dict[str, float],
+    generations: int | None,
+    population: int | None,
+) -> Programs:
+    """Return the programs for tasks whose support labels, sorted, are `labels`; compiled late, see `compiled`."""
+    config, space, settings = network.config, network.space, network.config.adapt
+    learner = evaluation_learner(config, space, network.image_shape, int(labels.max()) + 1)
+    size, rounds = population or settings.population, generations or settings.generations
+    feasible = feasibility(config, space, network.image_shape)
+    strategy = genetic(space, population=size, elites=min(2, size - 1), feasible=feasible)
     warm = network.population[:size]
 
     def choose(params, key, x, y):
         first, second = jax.random.split(key)
         pseudo = pseudo_episodes(first, x, y, labels, folds=settings.folds, copies=settings.copies)
-        rounds = generations or settings.generations
-        return adapt_architecture(
-            second, learner, network.space, strategy, params, warm, pseudo, rounds, feasible=feasible
-        )[0]
+        return adapt_architecture(second, learner, space, strategy, params, warm, pseudo, rounds, feasible=feasible)[0]
 
-    return jax.jit(choose)(network.params, stream(seed, "adapt"), images, jnp.asarray(labels))
+    def learn(params, genotype, x, y):
+        return learner.adapt(params, mask_of(space, genotype), x, y)
+
+    def predict(weights, genotype, support_x, x):
+        return jax.nn.softmax(learner.predict(weights, mask_of(space, genotype), support_x, x))
+
+    return Programs(*(compiled(function, clock) for function in (choose, learn, predict)))
+
+
+def _in_chunks(predict: Callable, queries: np.ndarray, may_pad: bool) -> np.ndarray:
+    """Predict in chunks; the last is padded to a power of two, so that few sizes compile, where padding has no say."""
+    found = []
+    for first in range(0, len(queries), QUERY_CHUNK):
+        chunk = queries[first : first + QUERY_CHUNK]
+        size = 1 << (len(chunk) - 1).bit_length() if may_pad else len(chunk)
+        padded = np.concatenate([chunk, np.repeat(chunk[:1], size - len(chunk), 0)])
+        found.append(np.asarray(predict(padded))[: len(chunk)])
+    return np.concatenate(found)
 
 
 def _as_float(network: MetaNetwork, images: np.ndarray, what: str) -> np.ndarray:

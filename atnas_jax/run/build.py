@@ -78,8 +78,7 @@ def evaluation_learner(
     ways: int,
     *,
     normalisation: str = "",
-    inner_steps: int | None = None,
-    head: str = "",
+    inner_steps: int | Array | None = None,
 ) -> MetaLearner:
     """Return the learner that adapts trained weights to episodes of `ways` classes.
 
@@ -88,11 +87,10 @@ def evaluation_learner(
         space, image_shape: of the run.
         ways: N of the episodes.
         normalisation: another one than the config's, of the same weights.
-        inner_steps: another number than the config's.
-        head: another first value of the head than the config's.
+        inner_steps: another number than the config's; a traced one serves all.
     """
     steps = evaluation_steps(config) if inner_steps is None else inner_steps
-    return _learner(config, space, image_shape, ways, normalisation, steps, head)
+    return _learner(config, space, image_shape, ways, normalisation, steps)
 
 
 def build(config: ConfigDict) -> Parts:
@@ -117,7 +115,7 @@ def build(config: ConfigDict) -> Parts:
         space=space,
         image_shape=image_shape,
         cost=cost,
-        learner=_learner(config, space, image_shape, train.ways, "", config.learner.inner_steps, ""),
+        learner=_learner(config, space, image_shape, train.ways, "", config.learner.inner_steps),
         strategy=make_search(config, space, image_shape),
         train_spec=EpisodeSpec(train.ways, train.shots, train.queries, train.rotations, train.flip),
         test_spec=EpisodeSpec(test.ways, test.shots, test.queries),
@@ -176,7 +174,7 @@ def _check_hand_made(space: SearchSpace) -> None:
         raise ValueError(f"{error}; add it, or set search.anchor to 'never' and meta_test.conv4 to False") from error
 
 
-def _learner(config, space, image_shape, ways, normalisation, inner_steps, head) -> MetaLearner:
+def _learner(config, space, image_shape, ways, normalisation, inner_steps) -> MetaLearner:
     train, learner, net = config.train, config.learner, config.net
     model = make_supernet(
         space,
@@ -193,7 +191,7 @@ def _learner(config, space, image_shape, ways, normalisation, inner_steps, head)
         model,
         optax.chain(*clip, outer),
         ways=ways,
-        head=head or learner.head,
+        head=learner.head,
         inner_steps=inner_steps,
         inner_lr=learner.inner_lr,
         inner_optimiser=learner.inner_optimiser,

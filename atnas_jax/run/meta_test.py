@@ -24,6 +24,7 @@ from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, evaluation_learner, feasibility, hand_made, normalisations
 from atnas_jax.run.choose import choose, chooser, chunks_of, episodes_of
 from atnas_jax.run.compiled import compiled, stopwatch
+from atnas_jax.run.config import evaluation_steps
 from atnas_jax.run.progress import Progress
 from atnas_jax.run.results import interval
 from atnas_jax.run.state import RunState
@@ -46,11 +47,11 @@ class Found(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """One row: per episode, which genotypes and weights, and how the weights adapt."""
+    """One row: per episode, which genotypes and weights, and in how many inner steps the weights adapt."""
 
     genotypes: Array  # int32 [R,episodes,E], averaged over R
     params: Params
-    way: str  # "adapt", "zero_steps" or "no_adaptation"
+    steps: int
 
 
 def meta_test(config: ConfigDict, parts: Parts, state: RunState, progress: Progress) -> Found:
@@ -71,7 +72,7 @@ def meta_test(config: ConfigDict, parts: Parts, state: RunState, progress: Progr
     plans = {name: plan(config, parts, state, name, chosen) for name in names}
     tables, scorers = {}, {}
     for mode, normalisation in modes.items():
-        scorers[mode], tables[mode] = make_scorers(config, parts, normalisation, clock), {}
+        scorers[mode], tables[mode] = compiled(make_scorer(config, parts, normalisation), clock), {}
         for done, (name, row) in enumerate(plans.items()):
             tables[mode][name] = score_row(config, parts, row, scorers[mode])
             progress.update("meta_test", (len(tables) - 1) * len(plans) + done + 1, len(modes) * len(plans), row=name,
@@ -84,8 +85,7 @@ def meta_test(config: ConfigDict, parts: Parts, state: RunState, progress: Progr
         normalisation=own,
         params=int(cost[0]),
         macs=int(cost[1]),
-        adapt_s_per_task=taken.get("adapted", 0.0)
-        + seconds_per_score(config, parts, state, scorers[own]["adapt"], clock),
+        adapt_s_per_task=taken.get("adapted", 0.0) + seconds_per_score(config, parts, state, scorers[own], clock),
         compile_s=clock["compile_s"],
         seconds=seconds(),
     )
@@ -93,50 +93,51 @@ def meta_test(config: ConfigDict, parts: Parts, state: RunState, progress: Progr
 
 def plan(config: ConfigDict, parts: Parts, state: RunState, name: str, chosen: dict[str, Array]) -> Plan:
     """Return which genotypes and weights a row of the table stands for."""
-    episodes, slots = config.protocol.episodes, parts.space.num_slots
+    episodes, slots, steps = config.protocol.episodes, parts.space.num_slots, evaluation_steps(config)
     if name in chosen:
-        return Plan(chosen[name][None], state.meta.params, "adapt")
+        return Plan(chosen[name][None], state.meta.params, steps)
     if name == "random_architecture":
         feasible = feasibility(config, parts.space, parts.image_shape)
         number = config.meta_test.random_architectures
         rows = random_feasible(stream(config.seed, "random architectures"), parts.space, number, feasible, 64)
-        return Plan(jnp.broadcast_to(rows[:, None], (number, episodes, slots)), state.meta.params, "adapt")
+        return Plan(jnp.broadcast_to(rows[:, None], (number, episodes, slots)), state.meta.params, steps)
     if name == "conv4":
         rows = jnp.broadcast_to(hand_made(parts.space), (1, episodes, slots))
-        return Plan(rows, state.control.params, "adapt")
+        return Plan(rows, state.control.params, steps)
     rows = jnp.broadcast_to(state.best, (1, episodes, slots))
-    return Plan(rows, state.meta.params, "adapt" if name == "best" else name)
+    params = blind(state.meta.params) if name == "no_adaptation" else state.meta.params
+    return Plan(rows, params, steps if name == "best" else 0)
 
 
-def make_scorers(config: ConfigDict, parts: Parts, normalisation: str, clock: dict[str, float]) -> dict[str, Callable]:
-    """Return, per way of adapting, score(params, genotypes [n,E], index [n], table) -> accuracy [n], compiled late."""
-    settings = {"adapt": {}, "zero_steps": {"inner_steps": 0}, "no_adaptation": {"inner_steps": 0}}
-    if config.learner.head == "prototypes":
-        settings["no_adaptation"]["head"] = "zeros"  # prototypes are made of the support, which this row must not see
+def blind(params: Params) -> Params:
+    """Return meta-parameters whose head does not see the support: at temperature 0 prototypes weigh nothing."""
+    head = params["head"]
+    return params | {"head": head | dict.fromkeys({"log_temperature"} & head.keys(), jnp.float32(-jnp.inf))}
 
-    def scorer(options):
+
+def make_scorer(config: ConfigDict, parts: Parts, normalisation: str) -> Callable:
+    """Return score(params, genotypes [n,E], index [n], inner steps, table) -> accuracy [n]; it serves all rows."""
+    ways = config.protocol.ways
+
+    def score(params, genotypes, index, steps, table):
         learner = evaluation_learner(
-            config, parts.space, parts.image_shape, config.protocol.ways, normalisation=normalisation, **options
+            config, parts.space, parts.image_shape, ways, normalisation=normalisation, inner_steps=steps
         )
+        episodes = episodes_of(config, parts, index, table)
+        return score_each(learner, params, mask_of(parts.space, genotypes), episodes)[0]
 
-        def score(params, genotypes, index, table):
-            return score_each(
-                learner, params, mask_of(parts.space, genotypes), episodes_of(config, parts, index, table)
-            )[0]
-
-        return compiled(score, clock)
-
-    return {way: scorer(options) for way, options in settings.items()}
+    return score
 
 
-def score_row(config: ConfigDict, parts: Parts, row: Plan, scorers: dict[str, Callable]) -> dict[str, float]:
+def score_row(config: ConfigDict, parts: Parts, row: Plan, scorer: Callable) -> dict[str, float]:
     """Return accuracy, its 95 % interval over episodes, and the mean cost of the row's genotypes."""
     episodes, found = config.protocol.episodes, []
     for genotypes in row.genotypes:
         parts_of = []
         for index in chunks_of(episodes):
             rows = genotypes[np.minimum(index, episodes - 1)]
-            parts_of.append(np.asarray(scorers[row.way](row.params, rows, jnp.asarray(index), parts.dataset.table)))
+            steps = jnp.asarray(row.steps, jnp.int32)
+            parts_of.append(np.asarray(scorer(row.params, rows, jnp.asarray(index), steps, parts.dataset.table)))
         found.append(np.concatenate(parts_of)[:episodes])
     accuracy, ci95 = interval(np.mean(found, 0))
     params, macs = np.asarray(parts.cost(row.genotypes), np.float64).reshape(-1, 2).mean(0)
@@ -148,7 +149,8 @@ def seconds_per_score(
 ) -> float:
     """Return the seconds that adapting the weights to an episode and predicting its queries take, without compiling."""
     index = jnp.asarray(chunks_of(config.protocol.episodes)[0])
-    args = (state.meta.params, jnp.broadcast_to(state.best, (len(index), len(state.best))), index, parts.dataset.table)
+    genotypes, steps = jnp.broadcast_to(state.best, (len(index), len(state.best))), evaluation_steps(config)
+    args = (state.meta.params, genotypes, index, jnp.asarray(steps, jnp.int32), parts.dataset.table)
     seconds = stopwatch(clock)
     jax.block_until_ready(scorer(*args))
     return seconds() / len(index)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atnas_jax.run.adapt import adapt, adapt_folder
+from atnas_jax.run.adapt import adapt
+from atnas_jax.run.adapt_folder import adapt_folder
 from atnas_jax.run.meta_network import load_meta_network
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.text import parse

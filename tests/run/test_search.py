@@ -92,7 +92,7 @@ def test_metrics_have_a_row_per_chunk_and_per_generation(finished):
 def test_each_program_is_compiled_once_for_all_masks_steps_and_generations(finished):
     wanted = {"train_chunk": 1, "draw": 1, "ask": 1, "fitness": 1, "tell": 1, "choose_all": 1}
     assert {name: finished.compiled.get(f"jit({name})") for name in wanted} == wanted
-    assert finished.compiled["jit(score)"] == 3 * 2  # ways of adapting, normalisations
+    assert finished.compiled["jit(score)"] == 2  # normalisations
     assert finished.late == []  # units 2 and 3, the second generation among them
 
 

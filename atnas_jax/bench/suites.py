@@ -1,0 +1,154 @@
+"""What `launch.benchmark` measures: rows of a table, each one work under one design, with its peers in turns."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from atnas_jax.bench import peak, works
+from atnas_jax.bench.timing import Program, compile_program, in_turns, ratio
+from atnas_jax.bench.torch_peer import Peer
+from atnas_jax.bench.works import SEVEN_OPS, Sizes
+from atnas_jax.space.chain import hand_made
+
+PEERS = ("none", "torch")
+
+
+class Work(NamedTuple):
+    """One row.
+
+    name: what the table calls it
+    unit, units: what is counted, and how many one call does
+    operations: of one call, by hand
+    program: ours, compiled
+    others: name -> a call that does the same work otherwise: a peer, or another design of ours
+    """
+
+    name: str
+    unit: str
+    units: int
+    operations: float
+    program: Program
+    others: dict[str, Callable[[], Any]]
+
+
+def train(peer: str, small: bool) -> Iterator[Work]:
+    """Yield the meta-training steps: second and first order, pooling and strided, plain net and supernet."""
+    for name, downsample in (("maml", "pool"), ("fomaml", "pool"), ("maml", "stride"), ("fomaml", "stride")):
+        sizes, first_order = shrink(Sizes(downsample=downsample), small), name == "fomaml"
+        others = {}
+        if peer == "torch":
+            found = _peer(sizes)
+            others = {"torch loop": found.meta_step(first_order), "torch.func vmap": found.meta_step_vmap(first_order)}
+        program = compile_program(*works.meta_step(sizes, name, plain=True))
+        operations = works.step_operations(sizes, first_order)
+        yield Work(f"{name} step, {downsample}", "tasks", sizes.tasks, operations, program, others)
+    sizes = shrink(Sizes(ops=SEVEN_OPS), small)
+    plain = compile_program(*works.meta_step(sizes, "maml", plain=True))
+    program = compile_program(*works.meta_step(sizes, "maml", plain=False))
+    operations = works.step_operations(sizes, False)
+    yield Work("maml step of the supernet, 7 ops", "tasks", sizes.tasks, operations, program, {"plain net": plain.run})
+
+
+def adapt(peer: str, small: bool) -> Iterator[Work]:
+    """Yield the adaptation to one novel task, warm."""
+    for downsample in ("pool", "stride"):
+        sizes = shrink(Sizes(downsample=downsample), small)._replace(tasks=1)
+        others = {"torch loop": _peer(sizes).adapt(hand_made(works.space_of(sizes)))} if peer == "torch" else {}
+        program = compile_program(*works.one_task(sizes))
+        operations = works.adapt_operations(sizes)
+        yield Work(f"one task, {downsample}", "tasks", 1, operations, program, others)
+
+
+def population(peer: str, small: bool) -> Iterator[Work]:
+    """Yield the evaluation of a population, and of one genotype against its plain network."""
+    sizes = shrink(Sizes(ops=SEVEN_OPS), small)
+    genotypes = works.draw_genotypes(sizes)
+    others = {"torch loop": _peer(sizes).population(genotypes)} if peer == "torch" else {}
+    program = compile_program(*works.population(sizes, genotypes))
+    operations = sizes.tasks * works.adapt_operations(sizes, genotypes)
+    units = sizes.population * sizes.tasks
+    yield Work(f"population of {sizes.population}, 7 ops", "evaluations", units, operations, program, others)
+    one = hand_made(works.space_of(sizes))[None]
+    plain = compile_program(*works.population(sizes, one, plain=True))
+    program = compile_program(*works.population(sizes, one))
+    operations = sizes.tasks * works.adapt_operations(sizes, one)
+    yield Work("Conv4 in the supernet", "evaluations", sizes.tasks, operations, program, {"plain net": plain.run})
+
+
+GROWTH = {  # what grows -> its values; all else as in `Sizes`, at four tasks
+    "tasks": (2, 4, 8, 16),
+    "ways": (5, 10, 20),
+    "shots": (1, 2, 5),
+    "steps": (1, 5, 10, 20),
+    "channels": (16, 32, 64),
+    "depth": (2, 4, 8),
+}
+POPULATION_GROWTH = {"population": (4, 8, 16, 32), "tasks": (2, 4, 8, 16), "choices": (1, 3, 5, 7)}
+
+
+def growth(peer: str, small: bool) -> Iterator[Work]:
+    """Yield the outer step of the plain net, and the evaluation of Conv4 many times over, as one size grows."""
+    del peer
+    base = shrink(Sizes(tasks=4, population=8), small)
+    for name, values in GROWTH.items():
+        for value in values[: 2 if small else None]:
+            sizes = base._replace(**{name: value})
+            program = compile_program(*works.meta_step(sizes, "maml", plain=True))
+            yield Work(
+                f"maml step, {name}={value}", "tasks", sizes.tasks, works.step_operations(sizes, False), program, {}
+            )
+    for name, values in POPULATION_GROWTH.items():
+        for value in values[: 2 if small else None]:
+            changes = {"ops": SEVEN_OPS[:value]} if name == "choices" else {"ops": SEVEN_OPS, name: value}
+            sizes = base._replace(**changes)
+            # The same genotype many times: what grows is then the number alone and not the luck of the draw.
+            same = np.tile(hand_made(works.space_of(sizes)), (sizes.population, 1))
+            program = compile_program(*works.population(sizes, same))
+            operations = sizes.tasks * works.adapt_operations(sizes, same)
+            units = sizes.population * sizes.tasks
+            yield Work(f"population, {name}={value}", "evaluations", units, operations, program, {})
+
+
+SUITES = {"train": train, "adapt": adapt, "population": population, "growth": growth}
+
+
+def shrink(sizes: Sizes, small: bool) -> Sizes:
+    """Return sizes of which a test takes seconds, or the sizes themselves."""
+    tiny = {"tasks": 2, "queries": 2, "steps": 2, "channels": 4, "image": 8, "depth": 2, "population": 2}
+    return sizes._replace(**tiny) if small else sizes
+
+
+def measure(work: Work, rounds: int, small: bool) -> dict[str, Any]:
+    """Time a work, the two peaks and its others in turns.
+
+    Returns:
+        A row: medians of seconds, rates, shares of the peaks, compile seconds, scratch megabytes, and per other its
+        seconds and "ratio", how many times slower than ours it is.
+    """
+    sizes = shrink(Sizes(), small)
+    bounds = {"square": peak.square() if not small else peak.gemm(64, 64, 64), "conv": peak.convolution_shaped(sizes)}
+    runs = {"ours": work.program.run, **work.others, **{name: run for name, (run, _) in bounds.items()}}
+    taken = in_turns(runs, rounds)
+    middle = {name: float(np.median(seconds)) for name, seconds in taken.items()}
+    rate = work.operations / middle["ours"] / 1e9
+    best = {name: operations / middle[name] / 1e9 for name, (_, operations) in bounds.items()}
+    return {
+        "work": work.name,
+        "unit": work.unit,
+        "seconds": middle["ours"],
+        "per_second": work.units / middle["ours"],
+        "gflops": rate,
+        "gemm_gflops": best["square"],
+        "conv_gemm_gflops": best["conv"],
+        "share_of_gemm": rate / best["square"],
+        "share_of_conv_gemm": rate / best["conv"],
+        "compile_s": work.program.compile_s,
+        "temp_mb": work.program.temp_mb,
+        "rounds": rounds,
+        "others": {name: {"seconds": middle[name], "ratio": ratio(taken, name, "ours")} for name in work.others},
+    }
+
+
+def _peer(sizes: Sizes) -> Peer:
+    return Peer(sizes, works.first_params(sizes))

@@ -9,11 +9,11 @@ from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
 from atnas_jax.rng import stream
 from atnas_jax.run import choose
 from atnas_jax.run import meta_test as module
-from atnas_jax.run.build import build, evaluation_learner
+from atnas_jax.run.build import build, evaluation_learner, hand_made
 from atnas_jax.run.checkpoint import open_checkpoints, restore_latest
 from atnas_jax.run.choose import chooser, warm_population
 from atnas_jax.run.defaults import ROWS
-from atnas_jax.run.meta_test import meta_test
+from atnas_jax.run.meta_test import make_scorer, meta_test, plan
 from atnas_jax.run.progress import make_progress
 from atnas_jax.run.state import init_state
 from atnas_jax.run.steps import make_programs
@@ -78,6 +78,23 @@ def test_a_row_that_needs_no_training_of_its_own_can_be_left_out(finished, searc
     config.meta_test.other_normalisation = False
     found = meta_test(config, *searched, QUIET)
     assert tuple(found.rows) == ("zero_steps",) and found.other is None
+
+
+def test_a_row_is_what_the_table_says_of_it(finished, searched):
+    config, (parts, state) = finished.config, searched
+    plans = {name: plan(config, parts, state, name, {}) for name in ("best", "zero_steps", "no_adaptation", "conv4")}
+    assert {name: row.steps for name, row in plans.items()} == {
+        "best": config.learner.inner_steps, "zero_steps": 0, "no_adaptation": 0, "conv4": config.learner.inner_steps
+    }  # fmt: skip
+    assert config.learner.inner_steps > 0
+    for name, weights, genotype in (
+        ("best", state.meta.params, state.best),
+        ("zero_steps", state.meta.params, state.best),
+        ("conv4", state.control.params, hand_made(parts.space)),
+    ):
+        assert plans[name].params is weights
+        assert np.array_equal(plans[name].genotypes, np.tile(genotype, (1, 6, 1)))
+    assert plans["no_adaptation"].params["body"] is state.meta.params["body"]
 
 
 def test_queries_choose_no_architecture(finished, searched, monkeypatch):
@@ -150,7 +167,7 @@ def test_splits_share_no_class(searched):
 
 
 def test_each_program_reads_the_images_of_its_own_split_alone(finished, searched):
-    parts, _ = searched
+    parts, state = searched
     table = parts.dataset.table
     learner = evaluation_learner(finished.config, parts.space, parts.image_shape, 3)
     programs = make_programs(finished.config, parts, learner, {"compile_s": 0.0})
@@ -169,6 +186,15 @@ def test_each_program_reads_the_images_of_its_own_split_alone(finished, searched
         state = init_state(finished.config, parts)
         return programs.fitness(state.meta.params, state.search.population, jnp.int32(0), table)
 
+    def tested(table):
+        score = make_scorer(finished.config, parts, "support")
+        genotypes = jnp.broadcast_to(state.best, (6, len(state.best)))
+        return jax.jit(score)(state.meta.params, genotypes, jnp.arange(6), jnp.int32(1), table)
+
+    def chosen(table):
+        args = (state.meta.params, warm_population(finished.config, state), jnp.asarray(False), jnp.arange(6), table)
+        return jax.jit(chooser(finished.config, parts))(*args)
+
     def same(a, b):
         return all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))
 
@@ -176,3 +202,6 @@ def test_each_program_reads_the_images_of_its_own_split_alone(finished, searched
     assert not same(trained(table), trained(blanked("meta_train")))
     assert same(fitness(table), fitness(blanked("meta_train", "meta_test")))
     assert not same(fitness(table), fitness(blanked("meta_valid")))
+    for program in (tested, chosen):
+        assert same(program(table), program(blanked("meta_train", "meta_valid")))
+        assert not same(program(table), program(blanked("meta_test")))

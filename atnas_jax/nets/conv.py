@@ -1,11 +1,15 @@
 """How a convolution is computed; every convolution of the package goes through here."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from atnas_jax.types import Array
 
-IMPLEMENTATIONS = ("auto", "patches", "lax")
+IMPLEMENTATIONS = ("auto", "rows", "patches", "lax")
+FEW_CHANNELS = 8  # of the input: below, `patches` is faster than `rows`
 
 
 def windows(x: Array, size: int, stride: int, dilation: int = 1) -> Array:
@@ -36,20 +40,22 @@ def windows(x: Array, size: int, stride: int, dilation: int = 1) -> Array:
 def conv(x: Array, kernel: Array, stride: int = 1, dilation: int = 1, implementation: str = "auto") -> Array:
     """Convolve with symmetric padding: y[p] = sum_t x[stride*p + dilation*(t - size//2)] @ kernel[t].
 
-    `patches` gathers the window and does one matrix product, which stays one batched product when kernels are
-    batched (one set of weights a task); `lax` is XLA's convolution, which becomes a slow grouped one there.
+    `patches` gathers the window and does one matrix product, `rows` does one a kernel row, see `conv_rows`; both stay
+    batched products when kernels are batched (one set of weights a task). `lax` is XLA's convolution, which becomes a
+    slow grouped one there.
 
     Args:
         x: float [n,H,W,c].
         kernel: float [s,s,c,d], s odd.
         stride: 1 or 2.
         dilation: distance between the taps.
-        implementation: one of `IMPLEMENTATIONS`; auto is patches.
+        implementation: one of `IMPLEMENTATIONS`; "rows" at stride 1 alone, elsewhere it is patches; auto is rows where
+            they win: at stride 1, with windows larger than a pixel and `FEW_CHANNELS` or more.
 
     Returns:
         float [n,ceil(H/stride),ceil(W/stride),d].
     """
-    size, _, _, channels = kernel.shape
+    size, _, c_in, c_out = kernel.shape
     if implementation == "lax":
         pad = dilation * (size // 2)
         return lax.conv_general_dilated(
@@ -60,8 +66,80 @@ def conv(x: Array, kernel: Array, stride: int = 1, dilation: int = 1, implementa
             rhs_dilation=(dilation, dilation),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
+    if stride == 1 and (implementation == "rows" or (implementation == "auto" and size > 1 and c_in >= FEW_CHANNELS)):
+        return conv_rows(x, kernel, dilation)
     patches = windows(x, size, stride, dilation)
-    return (patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, channels)).reshape(*patches.shape[:3], channels)
+    return (patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, c_out)).reshape(*patches.shape[:3], c_out)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def conv_rows(x: Array, kernel: Array, dilation: int) -> Array:
+    """Convolve at stride 1 with one matrix product a kernel row: y[r] = sum_i (columns(x) @ kernel[i])[r + shift_i].
+
+    Gathering along columns alone makes arrays `size` times smaller than patches, which a cache may hold. Reverse mode
+    only: the derivatives by x and by the kernel are written down, being a convolution with the turned kernel and
+    `kernel_gradient`, and those of the latter are convolutions again, so all orders cost the same.
+
+    Args:
+        x: float [n,H,W,c].
+        kernel: float [s,s,c,d], s odd.
+        dilation: distance between the taps.
+
+    Returns:
+        float [n,H,W,d].
+    """
+    size, _, _, c_out = kernel.shape
+    gathered = columns(x, size, dilation)
+    flat = gathered.reshape(-1, gathered.shape[-1])
+    rows = [(flat @ row.reshape(-1, c_out)).reshape(*x.shape[:3], c_out) for row in kernel]
+    return sum(shift_rows(row, dilation * (i - size // 2)) for i, row in enumerate(rows))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def kernel_gradient(x: Array, y: Array, size: int, dilation: int) -> Array:
+    """Return sum_p x[p + dilation*(t - size//2)] y[p]^T, [size,size,c,d]; x [n,H,W,c], y [n,H,W,d].
+
+    It is the derivative of <conv(x, kernel), y> by the kernel, linear in both.
+    """
+    gathered = columns(x, size, dilation)
+    flat = gathered.reshape(-1, gathered.shape[-1]).T
+    rows = [flat @ shift_rows(y, -dilation * (i - size // 2)).reshape(-1, y.shape[-1]) for i in range(size)]
+    return jnp.stack(rows).reshape(size, size, x.shape[-1], y.shape[-1])
+
+
+def columns(x: Array, size: int, dilation: int) -> Array:
+    """Gather the window along columns alone, zeros beyond the border; [n,H,W,c] -> [n,H,W,size*c]."""
+    pad, w = dilation * (size // 2), x.shape[2]
+    x = jnp.pad(x, ((0, 0), (0, 0), (pad, pad), (0, 0)))
+    return jnp.concatenate([x[:, :, dilation * j : dilation * j + w] for j in range(size)], -1)
+
+
+def shift_rows(x: Array, by: int) -> Array:
+    """Return x [n,H,W,C] with row r + by at row r, zeros beyond the border."""
+    if by == 0:
+        return x
+    by = max(-x.shape[1], min(by, x.shape[1]))
+    kept = x[:, by:] if by > 0 else x[:, :by]
+    return jnp.pad(kept, ((0, 0), (max(-by, 0), max(by, 0)), (0, 0), (0, 0)))
+
+
+def turn(kernel: Array) -> Array:
+    """Return the kernel of the transposed convolution, [s,s,c,d] -> [s,s,d,c]."""
+    return kernel[::-1, ::-1].swapaxes(2, 3)
+
+
+def _rows_backward(dilation, kept, y):
+    x, kernel = kept
+    return conv_rows(y, turn(kernel), dilation), kernel_gradient(x, y, kernel.shape[0], dilation)
+
+
+def _gradient_backward(size, dilation, kept, kernel):
+    x, y = kept
+    return conv_rows(y, turn(kernel), dilation), conv_rows(x, kernel, dilation)
+
+
+conv_rows.defvjp(lambda x, kernel, dilation: (conv_rows(x, kernel, dilation), (x, kernel)), _rows_backward)
+kernel_gradient.defvjp(lambda x, y, *static: (kernel_gradient(x, y, *static), (x, y)), _gradient_backward)
 
 
 def depthwise(x: Array, kernel: Array, stride: int = 1) -> Array:

@@ -45,6 +45,35 @@ def test_the_second_order_gradient_carries_the_jacobian_of_every_step():
     np.testing.assert_allclose(found, SHRINK.T @ (adapted - QUERY), rtol=1e-12)
 
 
+def test_one_program_serves_any_number_of_steps():
+    adapt = jax.jit(lambda steps: inner_loop(support_loss, jnp.asarray(START), optax.sgd(RATE), steps))
+    for steps in (0, 1, STEPS):
+        shrink = np.linalg.matrix_power(np.eye(3) - RATE * A, steps)
+        np.testing.assert_allclose(adapt(jnp.int32(steps)), TARGET + shrink @ (START - TARGET), rtol=1e-12)
+    assert adapt._cache_size() == 1
+
+
+def test_rematerialisation_keeps_the_gradient_and_flattens_the_memory():
+    weight = jnp.full((300, 300), 0.01)
+
+    def gradient(steps, remat):
+        def loss(p):
+            return (jnp.tanh(jnp.tanh(p @ weight) @ weight) ** 2).sum()
+
+        def outer(p):
+            return (inner_loop(loss, p, optax.sgd(RATE), steps, remat=remat) ** 2).sum()
+
+        return jax.jit(jax.grad(outer)).lower(jnp.ones((300, 300))).compile()
+
+    programs = {(steps, remat): gradient(steps, remat) for steps in (4, 16) for remat in (True, False)}
+    memory = {case: program.memory_analysis().temp_size_in_bytes for case, program in programs.items()}
+    kept = 300 * 300 * 8  # bytes of one array; the carried weights stay, one array a step
+    assert memory[16, True] - memory[4, True] < 12 * 1.5 * kept
+    assert memory[16, False] - memory[4, False] > 12 * 2.5 * kept
+    start = jnp.linspace(-1, 1, 300 * 300).reshape(300, 300)
+    np.testing.assert_allclose(programs[4, True](start), programs[4, False](start), rtol=1e-10)
+
+
 def test_the_first_order_gradient_has_the_identity_for_it():
     adapted = TARGET + SHRINK @ (START - TARGET)
     found = jax.jit(jax.grad(lambda p: outer_loss(p, first_order=True)))(jnp.asarray(START))

@@ -35,6 +35,7 @@ class Case(NamedTuple):
     normalisation: str
     orders: tuple[int, ...]
     single: tuple[int, ...]
+    conv: str = "patches"  # what "auto" takes for so few channels
 
 
 def chain(downsample, residual, *ops):
@@ -49,12 +50,12 @@ def cell(nodes, ops):
 
 CASES = {
     "pool-switch": Case(
-        chain("pool", True, "conv3 max3 identity", "sep3 none conv1"), "switch", "support", (1, 2), (1, 2)
+        chain("pool", True, "conv3 max3 identity", "sep3 none conv1"), "switch", "support", (1, 2), (1, 2), "rows"
     ),
     "stride-switch": Case(
         chain("stride", False, "dil3 avg3", "conv3 max3 sep5"), "switch", "batch_transductive", (1,), ()
     ),
-    "pool-folded": Case(chain("pool", True, "sep5 none", "conv1 avg3 dil3"), "folded", "instance", (1, 2), ()),
+    "pool-folded": Case(chain("pool", True, "sep5 none", "conv1 avg3 dil3"), "folded", "instance", (1, 2), (), "rows"),
     "stride-folded": Case(chain("stride", True, "conv5 identity", "max3 sep3"), "folded", "group", (1, 2), (1,)),
     "chain-folded": Case(chain("stride", False, "conv1", "sep3"), "folded", "batch_transductive", (2,), ()),
     "cell-switch": Case(cell(2, "conv3 max3"), "switch", "layer", (1, 2), (1,)),
@@ -86,7 +87,8 @@ def masks_of(case):
 
 def loss_of(case):
     """Return loss(inputs, data) of the support, of the queries, and of the queries after one step on the support."""
-    supernet = make_supernet(case.space, IMAGE, normalisation=case.normalisation, execution=case.execution)
+    settings = {"normalisation": case.normalisation, "execution": case.execution, "conv": case.conv}
+    supernet = make_supernet(case.space, IMAGE, **settings)
 
     def query(inputs, data):
         features = supernet.apply(inputs["params"], data["x"], inputs["mask"], SUPPORT)

@@ -8,7 +8,7 @@ from jax import lax
 
 from atnas_jax.nets import conv as convolutions
 from atnas_jax.nets import ops, pool
-from atnas_jax.nets.conv import take_channels
+from atnas_jax.nets.conv import FEW_CHANNELS, IMPLEMENTATIONS, take_channels
 from atnas_jax.nets.ops import WINDOW, init_op, mixed_op
 from atnas_jax.space.slots import OPS
 
@@ -46,24 +46,45 @@ def looped_conv(x, kernel, stride, dilation):
 def test_conv_is_its_definition(size, stride, dilation, h, w):
     x, kernel = normal(0, 2, h, w, 3), normal(1, size, size, 3, 4)
     expected = looped_conv(x, kernel, stride, dilation)
-    for implementation in ("patches", "lax"):
+    for implementation in IMPLEMENTATIONS:
         got = conv(x, kernel, stride, dilation, implementation)
         assert got.dtype == jnp.float32
         np.testing.assert_allclose(got, expected, atol=ATOL)
 
 
-@pytest.mark.parametrize(("size", "stride", "dilation"), [(3, 2, 1), (5, 1, 1), (3, 1, 2)])
-def test_both_convolutions_have_the_same_gradient(size, stride, dilation):
-    x, kernel = normal(0, 2, 5, 6, 2), normal(1, size, size, 2, 3)
+@pytest.mark.parametrize(("size", "stride", "dilation"), [(1, 1, 1), (3, 2, 1), (5, 1, 1), (3, 1, 2)])
+@pytest.mark.parametrize("implementation", ["rows", "patches"])
+def test_convolutions_have_the_same_derivatives_to_the_third_order(implementation, size, stride, dilation):
+    rng = np.random.default_rng(0)
 
-    def gradients(implementation):
-        def loss(x, kernel):
+    def derivatives(implementation):
+        def value(x, kernel):
             return jnp.sin(conv(x, kernel, stride, dilation, implementation)).sum()
 
-        return jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
+        def second(x, kernel):
+            return sum((gradient**2).sum() for gradient in jax.grad(value, (0, 1))(x, kernel))
 
-    for ours, theirs in zip(gradients("patches"), gradients("lax"), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=ATOL, rtol=2e-5)
+        def third(x, kernel):
+            return sum((gradient**2).sum() for gradient in jax.grad(second, (0, 1))(x, kernel))
+
+        return [jax.jit(jax.grad(f, (0, 1)))(x, kernel) for f in (value, second, third)]
+
+    with jax.enable_x64(True):
+        x, kernel = rng.normal(size=(2, 5, 4, 2)), rng.normal(size=(size, size, 2, 3)) / size
+        for ours, theirs in zip(*map(jax.tree.leaves, (derivatives(implementation), derivatives("lax"))), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-8)
+
+
+def test_auto_takes_rows_where_they_win_and_kernels_may_be_batched():
+    x, kernels = normal(0, 3, 2, 5, 4, FEW_CHANNELS), normal(1, 3, 3, 3, FEW_CHANNELS, 2)
+
+    def is_rows(x, kernel, stride=1):
+        return "custom_vjp" in str(jax.make_jaxpr(lambda x, k: conv(x, k, stride))(x, kernel))
+
+    assert is_rows(x[0], kernels[0]) and not is_rows(x[0], kernels[0], 2)
+    assert not is_rows(x[0, ..., 1:], kernels[0, ..., 1:, :]) and not is_rows(x[0], kernels[0, :1, :1])
+    one_by_one = jnp.stack([conv(x[i], kernels[i], implementation="lax") for i in range(3)])
+    np.testing.assert_allclose(jax.vmap(conv)(x, kernels), one_by_one, atol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "stride", "h", "w"), [(3, 1, 5, 4), (3, 2, 5, 6), (5, 2, 6, 3)])

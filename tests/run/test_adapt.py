@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atnas_jax.run.adapt import adapt
+from atnas_jax.run.adapt import adapt, make_adapter
 from atnas_jax.run.adapt_folder import adapt_folder
 from atnas_jax.run.meta_network import load_meta_network
 from atnas_jax.space.cost import cost_model
@@ -56,6 +56,19 @@ def test_the_order_of_the_support_does_not_matter(adapted, network, task):
     again = adapt(network, support[order], labels[order], queries)
     assert again.genotype == adapted.genotype
     assert np.array_equal(again.probabilities, adapted.probabilities)
+
+
+def test_an_adapter_compiles_once_for_all_tasks_of_the_same_counts(adapted, network, task):
+    support, labels, queries, _ = task
+    adapter = make_adapter(network)
+    first, again = adapter(support, labels, queries), adapter(255 - support, labels, queries, seed=1)
+    assert first.compile_s > 0 and again.compile_s == 0
+    assert first.genotype == adapted.genotype and np.array_equal(first.probabilities, adapted.probabilities)
+    assert not np.allclose(first.probabilities, again.probabilities, atol=1e-2)
+    # 13 queries are padded to as many as 15 are, and the padding has no say
+    fewer = adapter(support, labels, queries[:13])
+    assert fewer.compile_s == 0 and np.allclose(fewer.probabilities, first.probabilities[:13], atol=1e-6)
+    assert adapter(support[1:], labels[1:], queries).compile_s > 0
 
 
 def test_two_of_the_classes_with_a_search_of_ones_own_size(network, task):

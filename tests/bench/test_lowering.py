@@ -1,0 +1,51 @@
+"""What a GPU or TPU would be given: batched matrix products, no grouped convolution, nothing that calls the host."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from jax import export
+
+from atnas_jax.bench.works import SEVEN_OPS, Sizes, draw_episodes, space_of
+from atnas_jax.meta.learners import make_learner
+from atnas_jax.nets.supernet import make_supernet
+from atnas_jax.space.slots import mask_of, random_genotypes
+
+SIZES = Sizes(tasks=4, queries=2, steps=2, channels=8, image=12, depth=2, ops=SEVEN_OPS)
+
+
+def lowered(platform, execution, task_batch):
+    """Return the StableHLO of a second-order outer step of the supernet over different genotypes."""
+    space = space_of(SIZES)
+    model = make_supernet(space, SIZES.image_shape, execution=execution)
+    learner = make_learner("maml", model, optax.adam(1e-3), ways=5, inner_steps=SIZES.steps, task_batch=task_batch)
+    state = jax.eval_shape(learner.init, jax.random.key(0))
+    masks = mask_of(space, random_genotypes(jax.random.key(1), space, SIZES.tasks))
+    return export.export(jax.jit(learner.step), platforms=[platform])(state, masks, draw_episodes(SIZES)).mlir_module()
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_a_batch_of_tasks_is_a_batch_of_matrix_products(platform):
+    text = lowered(platform, "folded", 4)
+    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+    batched = [line for line in products if "batching_dims = [0] x [0]" in line]
+    assert len(batched) > 20
+    assert all("tensor<4x" in line for line in batched)
+    assert "stablehlo.convolution" not in text and "feature_group_count" not in text
+    assert "callback" not in text and "stablehlo.case" not in text
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_one_task_at_a_time_runs_one_branch(platform):
+    text = lowered(platform, "switch", 1)
+    assert "stablehlo.case" in text
+    assert "stablehlo.convolution" not in text and "callback" not in text
+
+
+def test_a_grouped_convolution_would_be_seen():
+    def conv(x, kernel):
+        return jax.lax.conv(x, kernel, (1, 1), "SAME")
+
+    args = jnp.ones((4, 1, 2, 5, 5)), jnp.ones((4, 3, 2, 3, 3))
+    text = export.export(jax.jit(jax.vmap(conv)), platforms=["cuda"])(*args).mlir_module()
+    assert "stablehlo.convolution" in text and "feature_group_count = 4" in text

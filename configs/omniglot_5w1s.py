@@ -4,7 +4,7 @@ Data: an npz file beside the repository; another place: --config.data.source=npz
 Published, transductive, Conv4 of 64 filters: MAML 98.7 +- 0.4, T-NAS 99.36 +- 0.34 (Lian et al. 2020; their split is
     random, 1,200 characters for training).
 Measured, 600 episodes, seed 0: best 96.96 +- 0.32 inductive, 97.45 +- 0.29 transductive; conv4 97.23 +- 0.30 and
-    97.76 +- 0.26. 20,000 training episodes of 20 ways, 28 minutes on 2 CPU cores.
+    97.76 +- 0.26. 20,000 training episodes of 20 ways, 21 minutes on 2 CPU cores.
 Command: python -m launch.search --config=configs/omniglot_5w1s.py --workdir=runs/omniglot_5w1s
 """
 

@@ -42,12 +42,18 @@ def draw(path: str, rows: list[dict[str, Any]]) -> None:
             curves.setdefault((work, name), []).append((float(value), row["seconds"]))
     if not curves:
         return
-    figure = Figure((3.2 * len(curves), 3.0), layout="constrained")
-    for axes, ((work, name), points) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items()):
-        x, y = zip(*points)
-        axes.loglog(x, [1e3 * seconds for seconds in y], "o-", label="measured")
-        axes.loglog(x, [1e3 * y[0] * value / x[0] for value in x], ":", color="grey", label="proportional")
-        axes.set(xlabel=name, ylabel="ms", title=work, xticks=x, xticklabels=[f"{value:g}" for value in x])
+    across = min(len(curves), 3)
+    down = -(-len(curves) // across)
+    figure = Figure((3.4 * across, 2.8 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).reshape(-1)
+    for axes, ((work, name), points) in zip(panels, curves.items()):
+        x, y = [value for value, _ in points], [1e3 * seconds for _, seconds in points]
+        axes.loglog(x, y, "o-", label="measured")
+        axes.loglog(x, [y[0] * value / x[0] for value in x], ":", color="grey", label="proportional")
         axes.minorticks_off()
+        axes.set(xlabel=name, ylabel="ms", title=work, xticks=x, xticklabels=[f"{value:g}" for value in x])
+        axes.set(yticks=y, yticklabels=[f"{value:.3g}" for value in y])
         axes.legend(fontsize="small")
+    for axes in panels[len(curves) :]:
+        axes.remove()
     figure.savefig(path, dpi=100)

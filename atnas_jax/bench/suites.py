@@ -119,15 +119,24 @@ def shrink(sizes: Sizes, small: bool) -> Sizes:
     return sizes._replace(**tiny) if small else sizes
 
 
-def measure(work: Work, rounds: int, small: bool) -> dict[str, Any]:
+def peaks(small: bool) -> dict[str, tuple[Callable[[], Any], float]]:
+    """Return name -> (a matrix product, its operations): "square" for the peak, "conv" of a convolution's shape."""
+    square = peak.gemm(64, 64, 64) if small else peak.square()
+    return {"square": square, "conv": peak.convolution_shaped(shrink(Sizes(), small))}
+
+
+def measure(work: Work, bounds: dict[str, tuple[Callable[[], Any], float]], rounds: int) -> dict[str, Any]:
     """Time a work, the two peaks and its others in turns.
+
+    Args:
+        work: compiled.
+        bounds: from `peaks`.
+        rounds: how often each is timed.
 
     Returns:
         A row: medians of seconds, rates, shares of the peaks, compile seconds, scratch megabytes, and per other its
         seconds and "ratio", how many times slower than ours it is.
     """
-    sizes = shrink(Sizes(), small)
-    bounds = {"square": peak.square() if not small else peak.gemm(64, 64, 64), "conv": peak.convolution_shaped(sizes)}
     runs = {"ours": work.program.run, **work.others, **{name: run for name, (run, _) in bounds.items()}}
     taken = in_turns(runs, rounds)
     middle = {name: float(np.median(seconds)) for name, seconds in taken.items()}
@@ -151,4 +160,4 @@ def measure(work: Work, rounds: int, small: bool) -> dict[str, Any]:
 
 
 def _peer(sizes: Sizes) -> Peer:
-    return Peer(sizes, works.first_params(sizes))
+    return Peer(sizes, works.first_state(works.learner_of(sizes)).params)

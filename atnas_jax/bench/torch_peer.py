@@ -23,11 +23,14 @@ class Peer:
         params: the meta-parameters of our supernet, from `learner_of(sizes).init`.
 
     Raises:
-        ModuleNotFoundError: torch is not installed.
+        ValueError: torch is not installed.
     """
 
     def __init__(self, sizes: Sizes, params: Params):
-        import torch
+        try:
+            import torch
+        except ModuleNotFoundError as error:
+            raise ValueError("torch is not installed; type pip install torch, or --peer=none") from error
 
         self.torch, self.sizes, self.body = torch, sizes, params["body"]
         self.head = {name: torch.tensor(np.asarray(leaf)) for name, leaf in params["head"].items()}

@@ -19,7 +19,7 @@ from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.space.chain import ChainSpec, chain_space, hand_made
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.slots import SearchSpace, mask_of, random_genotypes
-from atnas_jax.types import Array, Episode, MetaLearner, Params
+from atnas_jax.types import Array, Episode, MetaLearner, MetaState, Params
 
 INNER_LR = 0.05
 SEVEN_OPS = ("conv3", "conv5", "dil3", "sep3", "max3", "avg3", "identity")
@@ -39,7 +39,6 @@ class Sizes(NamedTuple):
     downsample: str = "pool"
     ops: tuple[str, ...] = ("conv3",)  # of every block
     population: int = 32
-    execution: str = "switch"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -54,79 +53,74 @@ def space_of(sizes: Sizes) -> SearchSpace:
     return chain_space(spec)
 
 
-def draw_episodes(sizes: Sizes, seed: int = 0) -> Episode:
+def draw_episodes(sizes: Sizes) -> Episode:
     """Return a batch of episodes of noise, leading T."""
-    rng, shape = np.random.default_rng(seed), (*sizes.image_shape,)
+    rng = np.random.default_rng(0)
     support, query = sizes.ways * sizes.shots, sizes.ways * sizes.queries
 
     def part(items, each):
         labels = np.repeat(np.arange(sizes.ways, dtype=np.int32), each)
-        images = rng.normal(size=(sizes.tasks, items, *shape)).astype(np.float32)
+        images = rng.normal(size=(sizes.tasks, items, *sizes.image_shape)).astype(np.float32)
         return jnp.asarray(images), jnp.broadcast_to(jnp.asarray(labels), (sizes.tasks, items))
 
     return Episode(*part(support, sizes.shots), *part(query, sizes.queries))
 
 
-def draw_genotypes(sizes: Sizes, seed: int = 0) -> Array:
+def draw_genotypes(sizes: Sizes) -> Array:
     """Return random genotypes int32 [P,E]."""
-    return random_genotypes(jax.random.key(seed), space_of(sizes), sizes.population)
+    return random_genotypes(jax.random.key(0), space_of(sizes), sizes.population)
 
 
-def learner_of(sizes: Sizes, name: str = "maml", *, plain: bool = False, conv: str = "auto") -> MetaLearner:
+def learner_of(sizes: Sizes, name: str = "maml", *, plain: bool = False) -> MetaLearner:
     """Return the learner of a work: batch statistics and a matrix head, as the peer has them.
 
     Args:
         sizes: of the work.
         name: a gradient-based learner.
         plain: of the hand-made network alone instead of the supernet.
-        conv: see `nets/conv.py`.
     """
-    space, settings = space_of(sizes), {"normalisation": "batch_transductive", "conv": conv}
+    space = space_of(sizes)
     if plain:
-        model = make_subnet(space, hand_made(space), sizes.image_shape, **settings).model
+        model = make_subnet(space, hand_made(space), sizes.image_shape, normalisation="batch_transductive").model
     else:
-        model = make_supernet(space, sizes.image_shape, execution=sizes.execution, **settings)
+        model = make_supernet(space, sizes.image_shape, normalisation="batch_transductive")
     return make_learner(
         name, model, optax.adam(1e-3), ways=sizes.ways, head="matrix", inner_steps=sizes.steps, inner_lr=INNER_LR
     )
 
 
-def first_params(sizes: Sizes) -> Params:
-    """Return the meta-parameters that every work of these sizes in the supernet starts from."""
-    return jax.jit(learner_of(sizes).init)(jax.random.key(0)).params
+def first_state(learner: MetaLearner) -> MetaState:
+    """Return what every work of a learner starts from."""
+    return jax.jit(learner.init)(jax.random.key(0))
 
 
-def meta_step(sizes: Sizes, name: str, *, plain: bool, conv: str = "auto"):
+def meta_step(sizes: Sizes, name: str, *, plain: bool):
     """Return (function, arguments) of one outer step of the hand-made network, in the supernet or on its own."""
-    learner, space = learner_of(sizes, name, plain=plain, conv=conv), space_of(sizes)
-    state = jax.jit(learner.init)(jax.random.key(0))
+    learner, space = learner_of(sizes, name, plain=plain), space_of(sizes)
     masks = jnp.broadcast_to(mask_of(space, hand_made(space)), (sizes.tasks, space.num_slots, space.max_choices))
-    return learner.step, (state, masks, draw_episodes(sizes))
+    return learner.step, (first_state(learner), masks, draw_episodes(sizes))
 
 
-def one_task(sizes: Sizes, *, plain: bool = True, conv: str = "auto"):
+def one_task(sizes: Sizes):
     """Return (function, arguments) of adapting the hand-made network to one task and predicting its queries."""
-    learner, space = learner_of(sizes, plain=plain, conv=conv), space_of(sizes)
-    params = jax.jit(learner.init)(jax.random.key(0)).params
+    learner, space = learner_of(sizes, plain=True), space_of(sizes)
     episode = jax.tree.map(lambda x: x[0], draw_episodes(sizes))
 
     def adapt_and_predict(params: Params, mask: Array, episode: Episode) -> Array:
         adapted = learner.adapt(params, mask, episode.support_x, episode.support_y)
         return learner.predict(adapted, mask, episode.support_x, episode.query_x)
 
-    return adapt_and_predict, (params, mask_of(space, hand_made(space)), episode)
+    return adapt_and_predict, (first_state(learner).params, mask_of(space, hand_made(space)), episode)
 
 
-def population(sizes: Sizes, genotypes: Array | None = None, *, plain: bool = False, conv: str = "auto"):
-    """Return (function, arguments) of scoring genotypes [P,E] (random ones where None) on every episode."""
-    learner, space = learner_of(sizes, plain=plain, conv=conv), space_of(sizes)
-    params = jax.jit(learner.init)(jax.random.key(0)).params
-    masks = mask_of(space, draw_genotypes(sizes) if genotypes is None else genotypes)
+def population(sizes: Sizes, genotypes: Array, *, plain: bool = False):
+    """Return (function, arguments) of scoring genotypes [P,E] on every episode."""
+    learner = learner_of(sizes, plain=plain)
 
     def score(params: Params, masks: Array, episodes: Episode) -> Array:
         return evaluate(learner, params, masks, episodes).loss
 
-    return score, (params, masks, draw_episodes(sizes))
+    return score, (first_state(learner).params, mask_of(space_of(sizes), genotypes), draw_episodes(sizes))
 
 
 def step_operations(sizes: Sizes, first_order: bool) -> float:

@@ -43,11 +43,13 @@ class Programs(NamedTuple):
     choose(params, key, support_x, support_y) -> genotype int32 [E]
     learn(params, genotype, support_x, support_y) -> adapted weights
     predict(weights, genotype, support_x, query_x) -> probabilities float32 [n,N]
+    cost(genotype) -> int32 [2], parameters and multiply-adds
     """
 
     choose: Callable
     learn: Callable
     predict: Callable
+    cost: Callable
 
 
 def adapt(
@@ -119,9 +121,7 @@ def make_adapter(
             not is_transductive(network.config.net.normalisation),
         )
         ended = seconds()
-        readout = network.config.net.readout
-        cost = cost_model(network.space, network.image_shape, readout, len(counts))(genotype)
-        genotype = np.asarray(genotype)
+        cost, genotype = known[counts].cost(genotype), np.asarray(genotype)
         return Adapted(
             to_text(network.space, genotype), to_json(network.space, genotype), probabilities, weights,
             int(cost[0]), int(cost[1]), chosen, ended - chosen, clock["compile_s"] - before,
@@ -139,7 +139,8 @@ def make_programs(
 ) -> Programs:
     """Return the programs for tasks whose support labels, sorted, are `labels`; compiled late, see `compiled`."""
     config, space, settings = network.config, network.space, network.config.adapt
-    learner = evaluation_learner(config, space, network.image_shape, int(labels.max()) + 1)
+    ways = int(labels.max()) + 1
+    learner = evaluation_learner(config, space, network.image_shape, ways)
     size, rounds = population or settings.population, generations or settings.generations
     feasible = feasibility(config, space, network.image_shape)
     strategy = genetic(space, population=size, elites=min(2, size - 1), feasible=feasible)
@@ -156,7 +157,8 @@ def make_programs(
     def predict(weights, genotype, support_x, x):
         return jax.nn.softmax(learner.predict(weights, mask_of(space, genotype), support_x, x))
 
-    return Programs(*(compiled(function, clock) for function in (choose, learn, predict)))
+    cost = cost_model(space, network.image_shape, config.net.readout, ways)
+    return Programs(*(compiled(function, clock) for function in (choose, learn, predict)), cost)
 
 
 def _in_chunks(predict: Callable, queries: np.ndarray, may_pad: bool) -> np.ndarray:

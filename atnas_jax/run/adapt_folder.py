@@ -3,9 +3,10 @@
 import csv
 import json
 import os
+from collections.abc import Sequence
 
 from atnas_jax.data.labelled_folder import read_images, read_support
-from atnas_jax.run.adapt import adapt
+from atnas_jax.run.adapt import Adapted, adapt
 from atnas_jax.run.meta_network import load_meta_network
 
 
@@ -52,14 +53,20 @@ def adapt_folder(
         "weights_s": round(found.weights_s, 3),
         "compile_s": round(found.compile_s, 3),
     }
+    write_outcome(out, found, summary, names)
+    return summary
+
+
+def write_outcome(out: str, found: Adapted, summary: dict[str, object], names: Sequence[str]) -> None:
+    """Write predictions.csv, a row an image of `names`, genotype.txt and adaptation.json into the folder `out`."""
+    class_names = summary["classes"]
     os.makedirs(out, exist_ok=True)
     with open(os.path.join(out, "predictions.csv"), "w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["image", "predicted", *(f"p({name})" for name in class_names)])
-        for name, label, row in zip(names, predicted, found.probabilities, strict=True):
+        for name, label, row in zip(names, found.probabilities.argmax(1), found.probabilities, strict=True):
             rows.writerow([name, class_names[label], *(f"{p:.4f}" for p in row)])
     with open(os.path.join(out, "genotype.txt"), "w", encoding="utf-8") as file:
         file.write(f"{found.genotype}\n{found.genotype_json}\n")
     with open(os.path.join(out, "adaptation.json"), "w", encoding="utf-8") as file:
         json.dump(summary, file, indent=2)
-    return summary

@@ -76,6 +76,7 @@ def adapt_architecture(
     generations: int,
     batch: int = 1,
     feasible: Feasible | None = None,
+    axis: str | None = None,
 ) -> tuple[Array, Array]:
     """Search for the genotype that does best on pseudo-episodes; jittable.
 
@@ -92,6 +93,7 @@ def adapt_architecture(
         generations: rounds of ask and tell, at least 1.
         batch: masks evaluated together, see `evaluate.py`.
         feasible: int32 [n,E] -> bool [n]; the others have fitness -inf.
+        axis: the mapped axis of the devices that share the evaluations, see `devices.py`.
 
     Returns:
         (the best genotype int32 [E], its fitness float32 []).
@@ -100,7 +102,7 @@ def adapt_architecture(
 
     def generation(state, key):
         genotypes = strategy.ask(key, state)
-        found = evaluate(learner, params, mask_of(space, genotypes), episodes, _negative_loss, batch)
+        found = evaluate(learner, params, mask_of(space, genotypes), episodes, _negative_loss, batch, axis)
         return strategy.tell(state, genotypes, drop_infeasible(feasible, genotypes, found.fitness)), None
 
     state, _ = jax.lax.scan(generation, strategy.init(first, warm), jax.random.split(rest, generations))

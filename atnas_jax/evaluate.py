@@ -10,6 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from atnas_jax.devices import map_rows
 from atnas_jax.meta.losses import accuracy, cross_entropy
 from atnas_jax.search.variation import Feasible
 from atnas_jax.types import Array, Episode, Evaluation, MetaLearner, Params
@@ -23,10 +24,10 @@ def score(learner: MetaLearner, params: Params, mask: Array, episode: Episode) -
 
 
 def score_each(
-    learner: MetaLearner, params: Params, masks: Array, episodes: Episode, batch: int = 1
+    learner: MetaLearner, params: Params, masks: Array, episodes: Episode, batch: int = 1, axis: str | None = None
 ) -> tuple[Array, Array]:
     """Score mask t on episode t; masks [T,E,O], episodes [T,...] -> accuracy and loss, float32 [T] each."""
-    return _map(lambda pair: score(learner, params, *pair), (masks, episodes), batch)
+    return map_rows(lambda pair: score(learner, params, *pair), (masks, episodes), batch, axis)
 
 
 def evaluate(
@@ -36,8 +37,9 @@ def evaluate(
     episodes: Episode,
     objectives: Callable[[Array, Array], Array] | None = None,
     batch: int = 1,
+    axis: str | None = None,
 ) -> Evaluation:
-    """Score every mask on every episode.
+    """Score every mask on every episode; the memory of it does not grow with P.
 
     Args:
         learner: adapts and predicts.
@@ -46,15 +48,20 @@ def evaluate(
         episodes: a batch with leading T, the same for every mask.
         objectives: (accuracy [P,T], loss [P,T]) -> fitness [P,M]; None is the mean accuracy.
         batch: masks that are vmapped together.
+        axis: the mapped axis of the devices that share the pairs of mask and episode, see `devices.py`.
 
     Returns:
         Evaluation.
     """
+    number, tasks = masks.shape[0], episodes.support_y.shape[0]
 
-    def one(mask):
-        return _map(lambda episode: score(learner, params, mask, episode), episodes, 1)
+    def one(pair):
+        # Episode by episode, so that equal shares of the pairs hold all genotypes and take equally long.
+        episode = jax.tree.map(lambda x: x[pair // number], episodes)
+        return score(learner, params, masks[pair % number], episode)
 
-    right, loss = _map(one, masks, batch)
+    found = map_rows(one, jnp.arange(number * tasks), batch, axis)
+    right, loss = (x.reshape(tasks, number).T for x in found)
     fitness = right.mean(1, keepdims=True) if objectives is None else objectives(right, loss)
     return Evaluation(fitness, right, loss)
 
@@ -62,7 +69,3 @@ def evaluate(
 def drop_infeasible(feasible: Feasible | None, genotypes: Array, fitness: Array) -> Array:
     """Return the fitness float32 [P,M], -inf where a genotype int32 [P,E] keeps no limit; None limits nothing."""
     return fitness if feasible is None else jnp.where(feasible(genotypes)[:, None], fitness, -jnp.inf)
-
-
-def _map(f, xs, batch):
-    return jax.lax.map(f, xs, batch_size=None if batch == 1 else batch)

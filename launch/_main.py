@@ -6,9 +6,10 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from atnas_jax.run.compiled import keep_compiled
+from atnas_jax.run.compiled import divide_cpu, keep_compiled
 from atnas_jax.run.config import unknown_setting
 
+_CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "Devices to divide the CPU into; 0: one a core.", lower_bound=0)
 flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
@@ -22,6 +23,7 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
 def _call(main: Callable[[list[str]], None], argv: list[str]) -> None:
     if len(argv) > 1:
         _fail(f"unknown argument {argv[1]!r}; settings are given as --config.NAME=VALUE")
+    divide_cpu(_CPU_DEVICES.value)
     try:
         main(argv)
     except (ValueError, OSError) as error:

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
-GROUND = {"types", "rng"}
+GROUND = {"types", "rng", "devices"}
 BELOW_3 = GROUND | {"data", "space", "search", "nets", "meta"}
 BELOW_4 = BELOW_3 | {"evaluate", "adaptation"}
 MAY_IMPORT = {  # room of the package -> the rooms that it may import, besides itself
     "types": set(),
     "rng": {"types"},
+    "devices": {"types"},
     "data": GROUND,
     "space": GROUND,
     "search": GROUND | {"space"},

@@ -35,6 +35,7 @@ def make_learner(
     inner_lr: float = 0.1,
     inner_optimiser: str = "sgd",
     task_batch: int = 1,
+    axis: str | None = None,
 ) -> MetaLearner:
     """Return the meta-learner called `name`.
 
@@ -49,6 +50,7 @@ def make_learner(
         inner_lr: the inner learning rate, or what Meta-SGD's learned rates start from.
         inner_optimiser: a key of `INNER_OPTIMISERS`.
         task_batch: episodes differentiated together, see `outer_step`.
+        axis: the mapped axis of the devices that share the tasks, see `devices.py`; None is one device.
 
     Raises:
         ValueError: an unknown name.
@@ -65,5 +67,6 @@ def make_learner(
     inner = Inner(adapted or own, inner_steps, optimiser, first_order)
     start = make_head(head, ways)
     if name == "reptile":
-        return reptile(model, start, ways, inner, outer, task_batch=task_batch)
-    return maml(model, start, ways, inner, outer, rate=inner_lr if learned_rates else None, task_batch=task_batch)
+        return reptile(model, start, ways, inner, outer, task_batch=task_batch, axis=axis)
+    rate = inner_lr if learned_rates else None
+    return maml(model, start, ways, inner, outer, rate=rate, task_batch=task_batch, axis=axis)

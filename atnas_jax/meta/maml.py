@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from atnas_jax.devices import sum_rows
 from atnas_jax.meta.heads import Head, logits_of
 from atnas_jax.meta.inner import inner_loop, is_zero
 from atnas_jax.meta.losses import accuracy, cross_entropy
@@ -120,11 +121,13 @@ def outer_step(
     task_gradient: Callable[[Params, Array, Episode], tuple[Params, dict[str, Array]]],
     outer: optax.GradientTransformation,
     task_batch: int,
+    axis: str | None = None,
 ) -> Callable[..., tuple[MetaState, dict[str, Array]]]:
     """Return step(state, masks [T,E,O], episodes [T,...]): the mean of task gradients through the outer optimiser.
 
     Tasks run `task_batch` at a time: 1 keeps the working set in a CPU's cache and lets masks branch; larger chunks
-    fill a GPU and need a supernet of folded execution. Gradients are summed on the way, never stacked over T.
+    fill a GPU and need a supernet of folded execution. Devices take equal shares, see `devices.py`, where gradients are
+    summed on the way and never stacked over T.
     """
 
     def step(state: MetaState, masks: Array, episodes: Episode) -> tuple[MetaState, dict[str, Array]]:
@@ -133,17 +136,13 @@ def outer_step(
             raise ValueError(f"train.tasks={tasks} is not a multiple of train.task_batch={task_batch}")
         chunks = jax.tree.map(lambda x: x.reshape(tasks // task_batch, task_batch, *x.shape[1:]), (masks, episodes))
 
-        def add(total, chunk):
+        def gradient(chunk):
             if task_batch == 1:
-                found = task_gradient(state.params, *jax.tree.map(lambda x: x[0], chunk))
-            else:
-                found = jax.vmap(task_gradient, in_axes=(None, 0, 0))(state.params, *chunk)
-                found = jax.tree.map(lambda x: x.sum(0), found)
-            return jax.tree.map(jnp.add, total, found), None
+                return task_gradient(state.params, *jax.tree.map(lambda x: x[0], chunk))
+            found = jax.vmap(task_gradient, in_axes=(None, 0, 0))(state.params, *chunk)
+            return jax.tree.map(lambda x: x.sum(0), found)
 
-        shapes = jax.eval_shape(task_gradient, state.params, *jax.tree.map(lambda x: x[0], (masks, episodes)))
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        total, _ = jax.lax.scan(add, zeros, chunks)
+        total = sum_rows(gradient, chunks, axis)
         grads, metrics = jax.tree.map(lambda x: x / tasks, total)
         updates, opt_state = outer.update(grads, state.opt_state, state.params)
         metrics = metrics | {"gradient_norm": optax.global_norm(grads)}
@@ -161,6 +160,7 @@ def maml(
     *,
     rate: float | None = None,
     task_batch: int = 1,
+    axis: str | None = None,
 ) -> MetaLearner:
     """Return MAML: min_theta mean_t L_query(adapt(theta, support_t)) (Finn et al. 2017, eq. 1 and algorithm 2).
 
@@ -174,6 +174,7 @@ def maml(
         outer: an optax transform for the meta-parameters.
         rate: Meta-SGD's first learned rate; None keeps the inner optimiser's own.
         task_batch: episodes differentiated together.
+        axis: the mapped axis of the devices that share the tasks, see `devices.py`; None is one device.
     """
     adapt, predict = make_adapt(model, head, ways, inner), make_predict(model)
 
@@ -187,11 +188,18 @@ def maml(
         loss = cross_entropy(logits, episode.query_y)
         return loss, {"loss": loss, "accuracy": accuracy(logits, episode.query_y)}
 
-    return MetaLearner(init, adapt, predict, outer_step(jax.grad(task_loss, has_aux=True), outer, task_batch))
+    return MetaLearner(init, adapt, predict, outer_step(jax.grad(task_loss, has_aux=True), outer, task_batch, axis))
 
 
 def reptile(
-    model: Model, head: Head, ways: int, inner: Inner, outer: optax.GradientTransformation, *, task_batch: int = 1
+    model: Model,
+    head: Head,
+    ways: int,
+    inner: Inner,
+    outer: optax.GradientTransformation,
+    *,
+    task_batch: int = 1,
+    axis: str | None = None,
 ) -> MetaLearner:
     """Return Reptile: theta += outer(mean_t (adapt(theta, support_t) - theta)) (Nichol et al. 2018, algorithm 1).
 
@@ -215,4 +223,4 @@ def reptile(
         metrics = {"loss": cross_entropy(logits, episode.query_y), "accuracy": accuracy(logits, episode.query_y)}
         return jax.tree.map(jnp.subtract, params, moved), metrics
 
-    return MetaLearner(init, adapt, predict, outer_step(task_gradient, outer, task_batch))
+    return MetaLearner(init, adapt, predict, outer_step(task_gradient, outer, task_batch, axis))

@@ -40,53 +40,46 @@ def windows(x: Array, size: int, stride: int, dilation: int = 1) -> Array:
 def conv(x: Array, kernel: Array, stride: int = 1, dilation: int = 1, implementation: str = "auto") -> Array:
     """Convolve with symmetric padding: y[p] = sum_t x[stride*p + dilation*(t - size//2)] @ kernel[t].
 
-    `patches` gathers the window and does one matrix product, `rows` does one a kernel row, see `conv_rows`; both stay
-    batched products when kernels are batched (one set of weights a task). `lax` is XLA's convolution, which becomes a
-    slow grouped one there.
+    `patches` gathers the window and does one matrix product, `rows` does one a kernel row; both stay batched products
+    when kernels are batched (one set of weights a task). `lax` is XLA's convolution, which becomes a slow grouped one
+    there. `auto` is, at stride 1 with windows larger than a pixel and `FEW_CHANNELS` or more, `lax` for one kernel and
+    `rows` for batched ones, both with the derivatives of `conv_written`; elsewhere patches.
 
     Args:
         x: float [n,H,W,c].
         kernel: float [s,s,c,d], s odd.
         stride: 1 or 2.
         dilation: distance between the taps.
-        implementation: one of `IMPLEMENTATIONS`; "rows" at stride 1 alone, elsewhere it is patches; auto is rows where
-            they win: at stride 1, with windows larger than a pixel and `FEW_CHANNELS` or more.
+        implementation: one of `IMPLEMENTATIONS`; "rows" at stride 1 alone, elsewhere it is patches.
 
     Returns:
         float [n,ceil(H/stride),ceil(W/stride),d].
     """
     size, _, c_in, c_out = kernel.shape
     if implementation == "lax":
-        pad = dilation * (size // 2)
-        return lax.conv_general_dilated(
-            x,
-            kernel,
-            (stride, stride),
-            ((pad, pad), (pad, pad)),
-            rhs_dilation=(dilation, dilation),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        return _conv_lax(x, kernel, stride, dilation)
     if stride == 1 and (implementation == "rows" or (implementation == "auto" and size > 1 and c_in >= FEW_CHANNELS)):
-        return conv_rows(x, kernel, dilation)
+        return conv_written(x, kernel, dilation, implementation)
     patches = windows(x, size, stride, dilation)
     return (patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, c_out)).reshape(*patches.shape[:3], c_out)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def conv_rows(x: Array, kernel: Array, dilation: int) -> Array:
-    """Convolve at stride 1 with one matrix product a kernel row: y[r] = sum_i (columns(x) @ kernel[i])[r + shift_i].
+def _conv_lax(x, kernel, stride, dilation):
+    pad = dilation * (kernel.shape[0] // 2)
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
 
-    Gathering along columns alone makes arrays `size` times smaller than patches, which a cache may hold. Reverse mode
-    only: the derivatives by x and by the kernel are written down, being a convolution with the turned kernel and
-    `kernel_gradient`, and those of the latter are convolutions again, so all orders cost the same.
 
-    Args:
-        x: float [n,H,W,c].
-        kernel: float [s,s,c,d], s odd.
-        dilation: distance between the taps.
+def _conv_rows(x, kernel, dilation):
+    """One matrix product a kernel row: y[r] = sum_i (columns(x) @ kernel[i])[r + shift_i].
 
-    Returns:
-        float [n,H,W,d].
+    Gathering along columns alone makes arrays `size` times smaller than patches, which a cache may hold.
     """
     size, _, _, c_out = kernel.shape
     gathered = columns(x, size, dilation)
@@ -95,16 +88,54 @@ def conv_rows(x: Array, kernel: Array, dilation: int) -> Array:
     return sum(shift_rows(row, dilation * (i - size // 2)) for i, row in enumerate(rows))
 
 
+def _conv_unless_batched(x, kernel, dilation):
+    """`_conv_lax` of one kernel; under a vmap over kernels `_conv_rows`."""
+
+    @jax.custom_batching.custom_vmap
+    def run(x, kernel):
+        return _conv_lax(x, kernel, 1, dilation)
+
+    @run.def_vmap
+    def _(size, batched, x, kernel):
+        if batched[1]:
+            return jax.vmap(lambda x, k: _conv_rows(x, k, dilation), (0 if batched[0] else None, 0))(x, kernel), True
+        y = _conv_unless_batched(x.reshape(-1, *x.shape[2:]), kernel, dilation)
+        return y.reshape(*x.shape[:2], *y.shape[1:]), True
+
+    return run(x, kernel)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def kernel_gradient(x: Array, y: Array, size: int, dilation: int) -> Array:
+def conv_written(x: Array, kernel: Array, dilation: int, implementation: str) -> Array:
+    """Convolve at stride 1, reverse mode only, with derivatives that are written down.
+
+    That by x is a convolution with the turned kernel, that by the kernel is `kernel_gradient`, and the derivatives of
+    the latter are convolutions again: all orders run on these two and cost the same. XLA's own derivative by the kernel
+    is slow on a CPU, and pads and dilates.
+
+    Args:
+        x: float [n,H,W,c].
+        kernel: float [s,s,c,d], s odd.
+        dilation: distance between the taps.
+        implementation: "rows", or "auto" for XLA's convolution unless kernels are batched.
+
+    Returns:
+        float [n,H,W,d].
+    """
+    return (_conv_rows if implementation == "rows" else _conv_unless_batched)(x, kernel, dilation)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def kernel_gradient(x: Array, y: Array, size: int, dilation: int, implementation: str) -> Array:
     """Return sum_p x[p + dilation*(t - size//2)] y[p]^T, [size,size,c,d]; x [n,H,W,c], y [n,H,W,d].
 
-    It is the derivative of <conv(x, kernel), y> by the kernel, linear in both.
+    It is the derivative of <conv(x, kernel), y> by the kernel, linear in both; `implementation` is that of its own
+    derivatives.
     """
     gathered = columns(x, size, dilation)
-    flat = gathered.reshape(-1, gathered.shape[-1]).T
-    rows = [flat @ shift_rows(y, -dilation * (i - size // 2)).reshape(-1, y.shape[-1]) for i in range(size)]
-    return jnp.stack(rows).reshape(size, size, x.shape[-1], y.shape[-1])
+    flat = gathered.reshape(-1, gathered.shape[-1])
+    rows = [shift_rows(y, -dilation * (i - size // 2)).reshape(-1, y.shape[-1]).T @ flat for i in range(size)]
+    return jnp.stack(rows).reshape(size, y.shape[-1], size, x.shape[-1]).transpose(0, 2, 3, 1)
 
 
 def columns(x: Array, size: int, dilation: int) -> Array:
@@ -128,17 +159,19 @@ def turn(kernel: Array) -> Array:
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-def _rows_backward(dilation, kept, y):
+def _written_backward(dilation, implementation, kept, y):
     x, kernel = kept
-    return conv_rows(y, turn(kernel), dilation), kernel_gradient(x, y, kernel.shape[0], dilation)
+    by_kernel = kernel_gradient(x, y, kernel.shape[0], dilation, implementation)
+    return conv_written(y, turn(kernel), dilation, implementation), by_kernel
 
 
-def _gradient_backward(size, dilation, kept, kernel):
+def _gradient_backward(size, dilation, implementation, kept, kernel):
     x, y = kept
-    return conv_rows(y, turn(kernel), dilation), conv_rows(x, kernel, dilation)
+    by_x = conv_written(y, turn(kernel), dilation, implementation)
+    return by_x, conv_written(x, kernel, dilation, implementation)
 
 
-conv_rows.defvjp(lambda x, kernel, dilation: (conv_rows(x, kernel, dilation), (x, kernel)), _rows_backward)
+conv_written.defvjp(lambda x, kernel, *static: (conv_written(x, kernel, *static), (x, kernel)), _written_backward)
 kernel_gradient.defvjp(lambda x, y, *static: (kernel_gradient(x, y, *static), (x, y)), _gradient_backward)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
+from atnas_jax.devices import AXIS, make_mesh
 from atnas_jax.nets.norm import is_transductive
 from atnas_jax.rng import stream
 from atnas_jax.run.build import evaluation_learner, feasibility
@@ -149,7 +150,10 @@ def make_programs(
     def choose(params, key, x, y):
         first, second = jax.random.split(key)
         pseudo = pseudo_episodes(first, x, y, labels, folds=settings.folds, copies=settings.copies)
-        return adapt_architecture(second, learner, space, strategy, params, warm, pseudo, rounds, feasible=feasible)[0]
+        found = adapt_architecture(
+            second, learner, space, strategy, params, warm, pseudo, rounds, feasible=feasible, axis=AXIS
+        )
+        return found[0]
 
     def learn(params, genotype, x, y):
         return learner.adapt(params, mask_of(space, genotype), x, y)
@@ -158,7 +162,10 @@ def make_programs(
         return jax.nn.softmax(learner.predict(weights, mask_of(space, genotype), support_x, x))
 
     cost = cost_model(space, network.image_shape, config.net.readout, ways)
-    return Programs(*(compiled(function, clock) for function in (choose, learn, predict)), cost)
+    everywhere = make_mesh(jax.device_count())
+    return Programs(
+        compiled(choose, clock, mesh=everywhere), *(compiled(function, clock) for function in (learn, predict)), cost
+    )
 
 
 def _in_chunks(predict: Callable, queries: np.ndarray, may_pad: bool) -> np.ndarray:

@@ -1,15 +1,19 @@
 """From a config to the parts of a run: data, space, learners, strategies."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from atnas_jax.data.episodes import EpisodeSpec
 from atnas_jax.data.sources import load
 from atnas_jax.data.table import DataSet, channel_statistics, check_episode_spec
+from atnas_jax.devices import AXIS, devices_for, make_mesh, replicated
 from atnas_jax.meta.learners import make_learner
 from atnas_jax.nets.norm import is_transductive, other_normalisation
 from atnas_jax.nets.supernet import make_supernet
@@ -27,7 +31,8 @@ TRIED = 4096  # random genotypes that tell whether limits leave any
 class Parts(NamedTuple):
     """What a run is made of; pure functions and static values only."""
 
-    dataset: DataSet
+    mesh: Mesh  # of the devices that share the work
+    dataset: DataSet  # whole on each of them
     normalise: tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation per channel, of meta_train
     space: SearchSpace
     image_shape: tuple[int, int, int]
@@ -102,6 +107,7 @@ def build(config: ConfigDict) -> Parts:
     dataset, space = load_data(config), make_space(config)
     image_shape = tuple(dataset.table.images.shape[1:])
     train, test = config.train, config.protocol
+    mesh = make_mesh(devices_for(train.tasks // train.task_batch))
     cost = cost_model(space, image_shape, config.net.readout, test.ways)
     if config.meta_test.conv4 or config.search.anchor != "never":
         _check_hand_made(space)
@@ -110,7 +116,8 @@ def build(config: ConfigDict) -> Parts:
         check_episode_spec(dataset, split, test.ways, test.shots, test.queries)
     _check_limits(config, space, image_shape)
     return Parts(
-        dataset=dataset,
+        mesh=mesh,
+        dataset=dataclasses.replace(dataset, table=jax.device_put(dataset.table, replicated(mesh))),
         normalise=channel_statistics(dataset),
         space=space,
         image_shape=image_shape,
@@ -196,4 +203,5 @@ def _learner(config, space, image_shape, ways, normalisation, inner_steps) -> Me
         inner_lr=learner.inner_lr,
         inner_optimiser=learner.inner_optimiser,
         task_batch=train.task_batch,
+        axis=AXIS,
     )

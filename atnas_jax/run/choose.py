@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
 from atnas_jax.data.episodes import fixed_episodes
 from atnas_jax.data.table import ClassTable
+from atnas_jax.devices import AXIS, map_rows
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, evaluation_learner, feasibility
 from atnas_jax.run.compiled import stopwatch
@@ -94,6 +95,6 @@ def chooser(config: ConfigDict, parts: Parts) -> Callable:
     def choose_all(params, warm, at_random, index, table):
         episodes = episodes_of(config, parts, index, table)
         support = (index, episodes.support_x, episodes.support_y)
-        return jax.lax.map(lambda given: choose_one(params, warm, at_random, *given), support)
+        return map_rows(lambda given: choose_one(params, warm, at_random, *given), support, axis=AXIS)
 
     return choose_all

@@ -6,11 +6,15 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from atnas_jax.data.cache import cache_folder
+from atnas_jax.devices import compiler_options, make_mesh, on_mesh, replicated
 
 
-def compiled(function: Callable, clock: dict[str, float], donate: tuple[int, ...] = ()) -> Callable:
+def compiled(
+    function: Callable, clock: dict[str, float], donate: tuple[int, ...] = (), mesh: Mesh | None = None
+) -> Callable:
     """Return `function` compiled at its first call for each set of shapes.
 
     A call whose shapes were seen before never compiles, whatever its values: that is what serves all genotypes.
@@ -19,16 +23,19 @@ def compiled(function: Callable, clock: dict[str, float], donate: tuple[int, ...
         function: of arrays and pytrees of arrays.
         clock: the seconds of lowering and compiling are added to clock["compile_s"].
         donate: arguments whose buffers may be reused.
+        mesh: of the devices that it runs on, see `on_mesh`; None is the first alone.
     """
-    programs = {}
+    programs, mesh = {}, mesh or make_mesh(1)
+    whole, spread = replicated(mesh), on_mesh(function, mesh)
 
     def call(*args):
         shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(args))
         if shapes not in programs:
             began = time.perf_counter()
-            programs[shapes] = jax.jit(function, donate_argnums=donate).lower(*args).compile()
+            jitted = jax.jit(spread, in_shardings=whole, out_shardings=whole, donate_argnums=donate)
+            programs[shapes] = jitted.lower(*args).compile(compiler_options=compiler_options())
             clock["compile_s"] += time.perf_counter() - began
-        return programs[shapes](*args)
+        return programs[shapes](*jax.device_put(args, whole))
 
     return call
 
@@ -37,6 +44,17 @@ def stopwatch(clock: dict[str, float]) -> Callable[[], float]:
     """Return seconds(), the time since now less what `compiled` programs of this clock spent on compiling meanwhile."""
     began = time.perf_counter() - clock["compile_s"]
     return lambda: time.perf_counter() - clock["compile_s"] - began
+
+
+def divide_cpu(devices: int) -> None:
+    """Let the CPU count as several devices, before jax starts: `devices`, or one a core where it is 0.
+
+    A core that computes on its own keeps its cache to itself and never waits for the other within an operation.
+    JAX_NUM_CPU_DEVICES, or the flag of XLA that does the same, is left as it is.
+    """
+    given = "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", "")
+    if devices or not given:
+        jax.config.update("jax_num_cpu_devices", devices or len(os.sched_getaffinity(0)))
 
 
 def keep_compiled() -> None:

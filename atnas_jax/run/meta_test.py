@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from atnas_jax.devices import AXIS
 from atnas_jax.evaluate import score_each
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, evaluation_learner, feasibility, hand_made, normalisations
@@ -65,14 +66,14 @@ def meta_test(config: ConfigDict, parts: Parts, state: RunState, progress: Progr
     names = [name for name in config.meta_test.rows if name != "conv4" or config.meta_test.conv4]
     modes = normalisations(config)
     budget = f"{config.adapt.population * config.adapt.generations} genotypes an episode"
-    choice, chosen, taken = compiled(chooser(config, parts), clock), {}, {}
+    choice, chosen, taken = compiled(chooser(config, parts), clock, mesh=parts.mesh), {}, {}
     for name in (name for name in ("adapted", "random_search") if name in names):
         progress.note(f"meta-test: choosing architectures for {name}, {budget}")
         chosen[name], taken[name] = choose(config, parts, state, choice, name == "random_search", clock)
     plans = {name: plan(config, parts, state, name, chosen) for name in names}
     tables, scorers = {}, {}
     for mode, normalisation in modes.items():
-        scorers[mode], tables[mode] = compiled(make_scorer(config, parts, normalisation), clock), {}
+        scorers[mode], tables[mode] = compiled(make_scorer(config, parts, normalisation), clock, mesh=parts.mesh), {}
         for done, (name, row) in enumerate(plans.items()):
             tables[mode][name] = score_row(config, parts, row, scorers[mode])
             progress.update("meta_test", (len(tables) - 1) * len(plans) + done + 1, len(modes) * len(plans), row=name,
@@ -124,7 +125,7 @@ def make_scorer(config: ConfigDict, parts: Parts, normalisation: str) -> Callabl
             config, parts.space, parts.image_shape, ways, normalisation=normalisation, inner_steps=steps
         )
         episodes = episodes_of(config, parts, index, table)
-        return score_each(learner, params, mask_of(parts.space, genotypes), episodes)[0]
+        return score_each(learner, params, mask_of(parts.space, genotypes), episodes, axis=AXIS)[0]
 
     return score
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from atnas_jax.data.episodes import fixed_episodes, sample_episodes
+from atnas_jax.devices import AXIS
 from atnas_jax.evaluate import drop_infeasible, evaluate
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, feasibility, hand_made
@@ -73,7 +74,7 @@ def make_programs(config: ConfigDict, parts: Parts, scorer: MetaLearner, clock: 
         episodes = fixed_episodes(
             parts.dataset.fingerprint, "meta_valid", config.protocol.seed, index, table, parts.test_spec, statistics
         )
-        found = evaluate(scorer, params, mask_of(space, genotypes), episodes, batch=search_config.batch)
+        found = evaluate(scorer, params, mask_of(space, genotypes), episodes, batch=search_config.batch, axis=AXIS)
         values = jnp.concatenate([found.fitness, -costs(genotypes)], 1)
         return drop_infeasible(feasible, genotypes, values), found.accuracy
 
@@ -87,6 +88,6 @@ def make_programs(config: ConfigDict, parts: Parts, scorer: MetaLearner, clock: 
         return parts.cost(genotypes)[:, jnp.asarray(wanted, jnp.int32)].astype(jnp.float32)
 
     return Programs(
-        compiled(train_chunk, clock, donate=(0,)),
-        *(compiled(function, clock) for function in (draw, ask, fitness, parts.strategy.tell)),
+        compiled(train_chunk, clock, donate=(0,), mesh=parts.mesh),
+        *(compiled(function, clock, mesh=parts.mesh) for function in (draw, ask, fitness, parts.strategy.tell)),
     )

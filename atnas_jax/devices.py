@@ -85,11 +85,13 @@ def sum_rows(f: Callable[[PyTree], PyTree], xs: PyTree, axis: str | None = None)
     if axis is not None:
         own = lax.axis_index(axis) * (lanes // devices)
         xs = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, own, lanes // devices), xs)
-    shapes = jax.eval_shape(f, jax.tree.map(lambda x: x[0, 0], xs))
+    first = jax.tree.map(lambda x: x[0, 0], xs)
+    f, held = jax.closure_convert(f, first)  # traced once; a long gradient is half of a cached start
+    shapes = jax.eval_shape(f, first, *held)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
     def add(total, row):
-        return jax.tree.map(jnp.add, total, f(row)), None
+        return jax.tree.map(jnp.add, total, f(row, *held)), None
 
     sums = lax.map(lambda lane: lax.scan(add, zeros, lane)[0], xs)
     sums = sums if axis is None else lax.all_gather(sums, axis, tiled=True)

@@ -9,6 +9,7 @@ from atnas_jax.bench import peak, works
 from atnas_jax.bench.timing import Program, compile_program, in_turns, ratio
 from atnas_jax.bench.torch_peer import Peer
 from atnas_jax.bench.works import SEVEN_OPS, Sizes
+from atnas_jax.devices import AXIS, devices_for
 from atnas_jax.space.chain import hand_made
 
 PEERS = ("none", "torch")
@@ -40,12 +41,12 @@ def train(peer: str, small: bool) -> Iterator[Work]:
         if peer == "torch":
             found = _peer(sizes)
             others = {"torch loop": found.meta_step(first_order), "torch.func vmap": found.meta_step_vmap(first_order)}
-        program = compile_program(*works.meta_step(sizes, name, plain=True))
+        program = _meta_step(sizes, name, plain=True)
         operations = works.step_operations(sizes, first_order)
         yield Work(f"{name} step, {downsample}", "tasks", sizes.tasks, operations, program, others)
     sizes = shrink(Sizes(ops=SEVEN_OPS), small)
-    plain = compile_program(*works.meta_step(sizes, "maml", plain=True))
-    program = compile_program(*works.meta_step(sizes, "maml", plain=False))
+    plain = _meta_step(sizes, "maml", plain=True)
+    program = _meta_step(sizes, "maml", plain=False)
     operations = works.step_operations(sizes, False)
     yield Work("maml step of the supernet, 7 ops", "tasks", sizes.tasks, operations, program, {"plain net": plain.run})
 
@@ -65,13 +66,13 @@ def population(peer: str, small: bool) -> Iterator[Work]:
     sizes = shrink(Sizes(ops=SEVEN_OPS), small)
     genotypes = works.draw_genotypes(sizes)
     others = {"torch loop": _peer(sizes).population(genotypes)} if peer == "torch" else {}
-    program = compile_program(*works.population(sizes, genotypes))
+    program = _population(sizes, genotypes)
     operations = sizes.tasks * works.adapt_operations(sizes, genotypes)
     units = sizes.population * sizes.tasks
     yield Work(f"population of {sizes.population}, 7 ops", "evaluations", units, operations, program, others)
     one = hand_made(works.space_of(sizes))[None]
-    plain = compile_program(*works.population(sizes, one, plain=True))
-    program = compile_program(*works.population(sizes, one))
+    plain = _population(sizes, one, plain=True)
+    program = _population(sizes, one)
     operations = sizes.tasks * works.adapt_operations(sizes, one)
     yield Work("Conv4 in the supernet", "evaluations", sizes.tasks, operations, program, {"plain net": plain.run})
 
@@ -94,7 +95,7 @@ def growth(peer: str, small: bool) -> Iterator[Work]:
     for name, values in GROWTH.items():
         for value in values[: 2 if small else None]:
             sizes = base._replace(**{name: value})
-            program = compile_program(*works.meta_step(sizes, "maml", plain=True))
+            program = _meta_step(sizes, "maml", plain=True)
             yield Work(
                 f"maml step, {name}={value}", "tasks", sizes.tasks, works.step_operations(sizes, False), program, {}
             )
@@ -104,7 +105,7 @@ def growth(peer: str, small: bool) -> Iterator[Work]:
             sizes = base._replace(**changes)
             # The same genotype many times: what grows is then the number alone and not the luck of the draw.
             same = np.tile(hand_made(works.space_of(sizes)), (sizes.population, 1))
-            program = compile_program(*works.population(sizes, same))
+            program = _population(sizes, same)
             operations = sizes.tasks * works.adapt_operations(sizes, same)
             units = sizes.population * sizes.tasks
             yield Work(f"population, {name}={value}", "evaluations", units, operations, program, {})
@@ -157,6 +158,16 @@ def measure(work: Work, bounds: dict[str, tuple[Callable[[], Any], float]], roun
         "rounds": rounds,
         "others": {name: {"seconds": middle[name], "ratio": ratio(taken, name, "ours")} for name in work.others},
     }
+
+
+def _meta_step(sizes: Sizes, name: str, *, plain: bool) -> Program:
+    devices = devices_for(sizes.tasks)
+    return compile_program(*works.meta_step(sizes, name, plain=plain, axis=AXIS), devices)
+
+
+def _population(sizes: Sizes, genotypes: np.ndarray, *, plain: bool = False) -> Program:
+    devices = devices_for(len(genotypes) * sizes.tasks)
+    return compile_program(*works.population(sizes, genotypes, plain=plain, axis=AXIS), devices)
 
 
 def _peer(sizes: Sizes) -> Peer:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from atnas_jax.devices import compiler_options, make_mesh, on_mesh, replicated
+
 
 class Program(NamedTuple):
     """A compiled JAX program with its arguments."""
@@ -16,11 +18,15 @@ class Program(NamedTuple):
     temp_mb: float  # scratch memory that XLA plans, megabytes
 
 
-def compile_program(function: Callable, args: tuple) -> Program:
-    """Compile `function` for these arguments and bind them."""
+def compile_program(function: Callable, args: tuple, devices: int = 1) -> Program:
+    """Compile `function` for these arguments and bind them; more than one of the devices share by the axis `AXIS`."""
     began = time.perf_counter()
-    program = jax.jit(function).lower(*args).compile()
+    mesh = make_mesh(devices)
+    whole = replicated(mesh)
+    jitted = jax.jit(on_mesh(function, mesh), in_shardings=whole, out_shardings=whole)
+    program = jitted.lower(*args).compile(compiler_options=compiler_options())
     seconds = time.perf_counter() - began
+    args = jax.device_put(args, whole)
     plan = program.memory_analysis()
     return Program(
         lambda: jax.block_until_ready(program(*args)), seconds, plan.temp_size_in_bytes / 1e6 if plan else float("nan")

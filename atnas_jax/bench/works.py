@@ -71,13 +71,14 @@ def draw_genotypes(sizes: Sizes) -> Array:
     return random_genotypes(jax.random.key(0), space_of(sizes), sizes.population)
 
 
-def learner_of(sizes: Sizes, name: str = "maml", *, plain: bool = False) -> MetaLearner:
+def learner_of(sizes: Sizes, name: str = "maml", *, plain: bool = False, axis: str | None = None) -> MetaLearner:
     """Return the learner of a work: batch statistics and a matrix head, as the peer has them.
 
     Args:
         sizes: of the work.
         name: a gradient-based learner.
         plain: of the hand-made network alone instead of the supernet.
+        axis: the mapped axis of the devices that share the tasks, see `devices.py`.
     """
     space = space_of(sizes)
     if plain:
@@ -85,8 +86,9 @@ def learner_of(sizes: Sizes, name: str = "maml", *, plain: bool = False) -> Meta
     else:
         model = make_supernet(space, sizes.image_shape, normalisation="batch_transductive")
     return make_learner(
-        name, model, optax.adam(1e-3), ways=sizes.ways, head="matrix", inner_steps=sizes.steps, inner_lr=INNER_LR
-    )
+        name, model, optax.adam(1e-3), ways=sizes.ways, head="matrix", inner_steps=sizes.steps, inner_lr=INNER_LR,
+        axis=axis,
+    )  # fmt: skip
 
 
 def first_state(learner: MetaLearner) -> MetaState:
@@ -94,9 +96,9 @@ def first_state(learner: MetaLearner) -> MetaState:
     return jax.jit(learner.init)(jax.random.key(0))
 
 
-def meta_step(sizes: Sizes, name: str, *, plain: bool):
+def meta_step(sizes: Sizes, name: str, *, plain: bool, axis: str | None = None):
     """Return (function, arguments) of one outer step of the hand-made network, in the supernet or on its own."""
-    learner, space = learner_of(sizes, name, plain=plain), space_of(sizes)
+    learner, space = learner_of(sizes, name, plain=plain, axis=axis), space_of(sizes)
     masks = jnp.broadcast_to(mask_of(space, hand_made(space)), (sizes.tasks, space.num_slots, space.max_choices))
     return learner.step, (first_state(learner), masks, draw_episodes(sizes))
 
@@ -113,12 +115,12 @@ def one_task(sizes: Sizes):
     return adapt_and_predict, (first_state(learner).params, mask_of(space, hand_made(space)), episode)
 
 
-def population(sizes: Sizes, genotypes: Array, *, plain: bool = False):
+def population(sizes: Sizes, genotypes: Array, *, plain: bool = False, axis: str | None = None):
     """Return (function, arguments) of scoring genotypes [P,E] on every episode."""
     learner = learner_of(sizes, plain=plain)
 
     def score(params: Params, masks: Array, episodes: Episode) -> Array:
-        return evaluate(learner, params, masks, episodes).loss
+        return evaluate(learner, params, masks, episodes, axis=axis).loss
 
     return score, (first_state(learner).params, mask_of(space_of(sizes), genotypes), draw_episodes(sizes))
 

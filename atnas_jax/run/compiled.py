@@ -1,5 +1,7 @@
 """Programs compiled ahead of their call, once for each set of shapes, and time told apart from that of compiling."""
 
+import contextlib
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -33,11 +35,24 @@ def compiled(
         if shapes not in programs:
             began = time.perf_counter()
             jitted = jax.jit(spread, in_shardings=whole, out_shardings=whole, donate_argnums=donate)
-            programs[shapes] = jitted.lower(*args).compile(compiler_options=compiler_options())
+            with _no_collection():
+                programs[shapes] = jitted.lower(*args).compile(compiler_options=compiler_options())
             clock["compile_s"] += time.perf_counter() - began
         return programs[shapes](*jax.device_put(args, whole))
 
     return call
+
+
+@contextlib.contextmanager
+def _no_collection():
+    """Hold the garbage collector: tracing makes a million objects that live on, and it would look at them all again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def stopwatch(clock: dict[str, float]) -> Callable[[], float]:

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from atnas_jax.nets.branch import run_branch
 from atnas_jax.nets.conv import conv, depthwise, take_channels
-from atnas_jax.nets.pool import max_pool3
+from atnas_jax.nets.pool import max_pool3, mean_pool3
 from atnas_jax.types import Array, Params
 
 # (size, dilation) of the window that an op looks through; max3 is absent because it is the one op that is not linear.
@@ -20,6 +21,7 @@ WINDOW = {
     "sep5": (5, 1),
     "dil3": (3, 2),
 }
+POOLS = ("max3", "avg3")
 CONV_SIZE = {"conv1": 1, "conv3": 3, "conv5": 5, "dil3": 3}
 SEPARABLE_SIZE = {"sep3": 3, "sep5": 5}
 
@@ -69,7 +71,7 @@ def apply_op(op: str, params: Params, x: Array, c_out: int, stride: int, impleme
     if op == "max3":
         return take_channels(max_pool3(x, stride), c_out)
     if op == "avg3":
-        return take_channels(depthwise(x, jnp.full((3, 3, x.shape[-1]), 1.0 / 9.0, x.dtype), stride), c_out)
+        return take_channels(mean_pool3(x, stride), c_out)
     x = take_channels(x[:, ::stride, ::stride], c_out)
     return x if op == "identity" else jnp.zeros_like(x)
 
@@ -152,18 +154,23 @@ def chosen_op(
     """Compute the op that the one-hot weights [len(ops)] pick; shapes as in `mixed_op`.
 
     Linear ops that look through the same window share a branch, in which their kernels are what is chosen: fewer
-    branches compile, and only one runs when the weights are not batched. The choice is not differentiated.
+    branches compile, and only one runs when the weights are not batched; a pooling, which costs less than a kernel, has
+    its own. The choice is not differentiated.
     """
-    groups: dict[tuple[int, int], list[str]] = {}
+
+    def branch_of(op):
+        return op if op in POOLS else WINDOW[op]
+
+    groups: dict[tuple[int, int] | str, list[str]] = {}
     for op in ops:
-        groups.setdefault(WINDOW.get(op, (0, 0)), []).append(op)
+        groups.setdefault(branch_of(op), []).append(op)
     weights = lax.stop_gradient(weights)
 
-    def branch(window, members):
+    def branch(members):
         def run(params, weights, x):
-            size, dilation = window
-            if size == 0:
+            if members[0] in POOLS:
                 return apply_op(members[0], {}, x, c_out, stride, implementation)
+            size, dilation = WINDOW[members[0]]
             picks = {op: weights[ops.index(op)] for op in members}
             own = {op: shield(w, params.get(op, {})) for op, w in picks.items()}
             kernel = sum(w * kernel_of(op, own[op], x.shape[-1], c_out, size, x.dtype) for op, w in picks.items())
@@ -171,8 +178,6 @@ def chosen_op(
 
         return run
 
-    of_op = [list(groups).index(WINDOW.get(op, (0, 0))) for op in ops]
-    index = jnp.asarray(of_op)[jnp.argmax(weights)]
-    branches = [branch(window, members) for window, members in groups.items()]
-    # Without the checkpoint every branch would store the residuals of all others, filled with zeros.
-    return jax.checkpoint(lambda *operands: lax.switch(index, branches, *operands))(params, weights, x)
+    index = jnp.asarray([list(groups).index(branch_of(op)) for op in ops])[jnp.argmax(weights)]
+    branches = [branch(members) for members in groups.values()]
+    return run_branch(index, branches, (params, weights, x))

@@ -1,4 +1,4 @@
-"""Max-pooling whose gradient XLA:CPU compiles correctly."""
+"""Pooling; the gradient of max-pooling is one that XLA:CPU compiles correctly."""
 
 import functools
 
@@ -23,6 +23,14 @@ def max_pool3(x: Array, stride: int = 1) -> Array:
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=float(jnp.finfo(x.dtype).min))
     x = functools.reduce(larger, [x[:, :, j : j + w : stride] for j in range(3)])
     return functools.reduce(larger, [x[:, i : i + h : stride] for i in range(3)])
+
+
+def mean_pool3(x: Array, stride: int = 1) -> Array:
+    """Mean-pool 3x3, zeros beyond the border counting; float [n,H,W,C] -> [n,ceil(H/stride),ceil(W/stride),C]."""
+    h, w = x.shape[1:3]
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    x = sum(x[:, :, j : j + w : stride] for j in range(3))
+    return sum(x[:, i : i + h : stride] for i in range(3)) / 9.0
 
 
 def max_pool2(x: Array) -> Array:

@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from atnas_jax.types import PyTree
 
 AXIS = "devices"
+CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 LANES = 8  # partial sums of a sum over rows, whose order is then that of the rows on up to as many devices
 
 
@@ -105,9 +106,8 @@ def compiler_options() -> dict[str, str]:
     """
     if jax.default_backend() != "cpu":
         return {}
-    options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
     try:
-        jax.jit(jnp.negative).lower(0.0).compile(compiler_options=options)
+        jax.jit(jnp.negative).lower(0.0).compile(compiler_options=CPU_OPTIONS)
     except jax.errors.JaxRuntimeError:
         return {}
-    return options
+    return CPU_OPTIONS

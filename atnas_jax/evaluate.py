@@ -18,8 +18,7 @@ from atnas_jax.types import Array, Episode, Evaluation, MetaLearner, Params
 
 def score(learner: MetaLearner, params: Params, mask: Array, episode: Episode) -> tuple[Array, Array]:
     """Adapt to the support and predict the queries; returns accuracy and loss, float32 [] each."""
-    adapted = learner.adapt(params, mask, episode.support_x, episode.support_y)
-    logits = learner.predict(adapted, mask, episode.support_x, episode.query_x)
+    logits = learner.solve(params, mask, episode.support_x, episode.support_y, episode.query_x)
     return accuracy(logits, episode.query_y), cross_entropy(logits, episode.query_y)
 
 

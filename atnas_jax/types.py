@@ -62,12 +62,14 @@ class MetaLearner(NamedTuple):
     init(key) -> MetaState
     adapt(params, mask [E,O], support_x, support_y) -> adapted parameters of this task
     predict(adapted, mask [E,O], support_x, query_x) -> logits float32 [Q,N]
+    solve(params, mask [E,O], support_x, support_y, query_x) -> logits float32 [Q,N], those of predict after adapt
     step(state, masks [T,E,O], episodes [T,...]) -> (MetaState, metrics)
     """
 
     init: Callable[[Array], MetaState]
     adapt: Callable[..., Params]
     predict: Callable[..., Array]
+    solve: Callable[..., Array]
     step: Callable[..., tuple[MetaState, dict[str, Array]]]
 
 

@@ -87,7 +87,13 @@ def _planted_learner(best):
         agreement = 0.5 * jnp.sum(mask * mask_of(SPACE, best))
         return agreement * jax.nn.one_hot(query_x[:, 0, 0, 0].astype(jnp.int32), 3)
 
-    return MetaLearner(None, lambda params, mask, x, y: params, predict, None)
+    return MetaLearner(
+        None,
+        lambda params, mask, x, y: params,
+        predict,
+        lambda params, mask, x, y, query_x: predict(params, mask, x, query_x),
+        None,
+    )
 
 
 def _episodes():

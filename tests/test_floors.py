@@ -8,7 +8,7 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 GROUND = {"types", "rng", "devices"}
 BELOW_3 = GROUND | {"data", "space", "search", "nets", "meta"}
-BELOW_4 = BELOW_3 | {"evaluate", "adaptation"}
+BELOW_4 = BELOW_3 | {"evaluate", "race", "adaptation"}
 MAY_IMPORT = {  # room of the package -> the rooms that it may import, besides itself
     "types": set(),
     "rng": {"types"},
@@ -19,6 +19,7 @@ MAY_IMPORT = {  # room of the package -> the rooms that it may import, besides i
     "nets": GROUND | {"space"},
     "meta": GROUND,
     "evaluate": BELOW_3,
+    "race": BELOW_3 | {"evaluate"},
     "adaptation": BELOW_3 | {"evaluate"},
     "run": BELOW_4,
     "bench": BELOW_4,

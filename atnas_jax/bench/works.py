@@ -109,8 +109,7 @@ def one_task(sizes: Sizes):
     episode = jax.tree.map(lambda x: x[0], draw_episodes(sizes))
 
     def adapt_and_predict(params: Params, mask: Array, episode: Episode) -> Array:
-        adapted = learner.adapt(params, mask, episode.support_x, episode.support_y)
-        return learner.predict(adapted, mask, episode.support_x, episode.query_x)
+        return learner.solve(params, mask, episode.support_x, episode.support_y, episode.query_x)
 
     return adapt_and_predict, (first_state(learner).params, mask_of(space, hand_made(space)), episode)
 

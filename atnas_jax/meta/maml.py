@@ -49,18 +49,20 @@ def embed_query(model: Model, body: Params, mask: Array, support_x: Array, query
 
 
 def make_adapt(model: Model, head: Head, ways: int, inner: Inner) -> Callable[..., Params]:
-    """Return adapt(params, mask [E,O], support_x [S,H,W,C], support_y [S]) -> {"body", "head"}.
+    """Return adapt(params, mask [E,O], support_x [S,H,W,C], support_y [S], features=None) -> {"body", "head"}.
 
     The head is built from the meta-parameters (and, for prototypes, the support), then `inner.steps` steps of the
     support cross-entropy move what `inner.adapted` names. With "rates" in params (Meta-SGD, Li et al. 2017, eq. 3)
-    every update is multiplied elementwise by its own learned rate.
+    every update is multiplied elementwise by its own learned rate. `features` [S,D] is the embedding of the support
+    under params, where the caller has it.
     """
     moving = ADAPTED[inner.adapted]
 
-    def adapt(params: Params, mask: Array, support_x: Array, support_y: Array) -> Params:
+    def adapt(params: Params, mask: Array, support_x: Array, support_y: Array, features: Array | None = None) -> Params:
         # A body that stays where it is embeds the support once, for the head and for every step.
         once = head.uses_support or ("body" not in moving and not is_zero(inner.steps))
-        features = embed_support(model, params["body"], mask, support_x) if once else jnp.zeros((1, model.features))
+        if once and features is None:
+            features = embed_support(model, params["body"], mask, support_x)
         start = {"body": params["body"], "head": head.build(params["head"], features, support_y, ways)}
         fixed = {name: start[name] for name in start if name not in moving}
 
@@ -105,6 +107,26 @@ def make_predict(model: Model) -> Callable[..., Array]:
         return logits_of(adapted["head"], embed_query(model, adapted["body"], mask, support_x, query_x))
 
     return predict
+
+
+def make_solve(model: Model, head: Head, ways: int, inner: Inner) -> Callable[..., Array]:
+    """Return solve(params, mask, support_x, support_y, query_x) -> logits float32 [Q,N] after adaptation.
+
+    A body that stays where it is embeds support and queries in one pass, if the queries have no say in the statistics.
+    """
+    adapt, predict = make_adapt(model, head, ways, inner), make_predict(model)
+    at_once = "body" not in ADAPTED[inner.adapted] and model.normalisation != "batch_transductive"
+
+    def solve(params: Params, mask: Array, support_x: Array, support_y: Array, query_x: Array) -> Array:
+        if not at_once:
+            return predict(adapt(params, mask, support_x, support_y), mask, support_x, query_x)
+        rows = support_x.shape[0]
+        reference = rows if model.normalisation == "support" else None
+        embedded = model.apply(params["body"], jnp.concatenate([support_x, query_x]), mask, reference)
+        adapted = adapt(params, mask, support_x, support_y, embedded[:rows])
+        return logits_of(adapted["head"], embedded[rows:])
+
+    return solve
 
 
 def init_params(key: Array, model: Model, head: Head, rate: float | None) -> Params:
@@ -177,18 +199,19 @@ def maml(
         axis: the mapped axis of the devices that share the tasks, see `devices.py`; None is one device.
     """
     adapt, predict = make_adapt(model, head, ways, inner), make_predict(model)
+    solve = make_solve(model, head, ways, inner)
 
     def init(key: Array) -> MetaState:
         params = init_params(key, model, head, rate)
         return MetaState(jnp.zeros((), jnp.int32), params, outer.init(params))
 
     def task_loss(params: Params, mask: Array, episode: Episode) -> tuple[Array, dict[str, Array]]:
-        adapted = adapt(params, mask, episode.support_x, episode.support_y)
-        logits = predict(adapted, mask, episode.support_x, episode.query_x)
+        logits = solve(params, mask, episode.support_x, episode.support_y, episode.query_x)
         loss = cross_entropy(logits, episode.query_y)
         return loss, {"loss": loss, "accuracy": accuracy(logits, episode.query_y)}
 
-    return MetaLearner(init, adapt, predict, outer_step(jax.grad(task_loss, has_aux=True), outer, task_batch, axis))
+    step = outer_step(jax.grad(task_loss, has_aux=True), outer, task_batch, axis)
+    return MetaLearner(init, adapt, predict, solve, step)
 
 
 def reptile(
@@ -223,4 +246,5 @@ def reptile(
         metrics = {"loss": cross_entropy(logits, episode.query_y), "accuracy": accuracy(logits, episode.query_y)}
         return jax.tree.map(jnp.subtract, params, moved), metrics
 
-    return MetaLearner(init, adapt, predict, outer_step(task_gradient, outer, task_batch, axis))
+    solve = make_solve(model, head, ways, inner)
+    return MetaLearner(init, adapt, predict, solve, outer_step(task_gradient, outer, task_batch, axis))

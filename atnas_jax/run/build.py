@@ -108,7 +108,7 @@ def build(config: ConfigDict) -> Parts:
     image_shape = tuple(dataset.table.images.shape[1:])
     train, test = config.train, config.protocol
     mesh = make_mesh(devices_for(train.tasks // train.task_batch))
-    cost = cost_model(space, image_shape, config.net.readout, test.ways)
+    cost = jax.jit(cost_model(space, image_shape, config.net.readout, test.ways))
     if config.meta_test.conv4 or config.search.anchor != "never":
         _check_hand_made(space)
     check_episode_spec(dataset, "meta_train", train.ways, train.shots, train.queries, train.rotations)

@@ -30,6 +30,7 @@ _CHOICES = {
     "learner.inner_optimiser": tuple(INNER_OPTIMISERS),
     "search.strategy": tuple(STRATEGIES),
     "search.sampler": ("fair", "uniform"),
+    "search.racing": ("halving", "none"),
     "search.anchor": ("always", "warmup", "never"),
 }
 _SHARES = ("train.warmup", "search.population_share")

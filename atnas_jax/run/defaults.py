@@ -110,6 +110,9 @@ def _search() -> dict:
             "generations": 10,
             "population": 16,
             "episodes": 32,  # of meta_valid, per generation, the same for the whole population
+            # "halving": who is behind on the first episodes of a generation is not scored on the rest; "none": all are
+            # scored on all. Several objectives never race, as who loses by one may win by another.
+            "racing": "halving",
             "batch": 1,  # genotypes evaluated together; more than 1 needs net.execution "folded"
             "options": _strategy_options(),
             "sampler": "fair",  # of the masks that train: "fair" (every op once per round) or "uniform"

@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 
 from atnas_jax.data.episodes import fixed_episodes, sample_episodes
 from atnas_jax.devices import AXIS
-from atnas_jax.evaluate import drop_infeasible, evaluate
+from atnas_jax.evaluate import drop_infeasible
+from atnas_jax.race import fitness_of, race
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, feasibility, hand_made
 from atnas_jax.run.compiled import compiled
@@ -27,7 +28,8 @@ class Programs(NamedTuple):
     train(meta, genotypes [chunk,T,E], table) -> (meta, metrics of the chunk); donates meta
     draw(search, step, share, anchored) -> genotypes int32 [chunk,T,E] to train with
     ask(search, generation) -> genotypes int32 [P,E] to evaluate
-    fitness(params, genotypes [P,E], first episode, table) -> (fitness [P,M], -inf beyond the limits; accuracy [P,T])
+    fitness(params, genotypes [P,E], order [P], rungs [R,2], first episode, table) -> (fitness [P,M], -inf beyond the
+        limits; how many evaluations int32 []; order [P], best first), see `race`
     tell(search, genotypes [P,E], fitness [P,M]) -> search
     """
 
@@ -69,14 +71,19 @@ def make_programs(config: ConfigDict, parts: Parts, scorer: MetaLearner, clock: 
             return rows
         return jnp.where(anchored, rows.at[:, 0].set(hand_made(space)), rows)
 
-    def fitness(params, genotypes, first, table):
+    def fitness(params, genotypes, order, rungs, first, table):
         index = first + jnp.arange(search_config.episodes)
         episodes = fixed_episodes(
             parts.dataset.fingerprint, "meta_valid", config.protocol.seed, index, table, parts.test_spec, statistics
         )
-        found = evaluate(scorer, params, mask_of(space, genotypes), episodes, batch=search_config.batch, axis=AXIS)
-        values = jnp.concatenate([found.fitness, -costs(genotypes)], 1)
-        return drop_infeasible(feasible, genotypes, values), found.accuracy
+        if feasible is not None:
+            fits = feasible(genotypes)[order]
+            order = order[jnp.argsort(~fits, stable=True)]
+            rungs = rungs.at[:, 0].min(fits.sum())
+        masks, batch = mask_of(space, genotypes), search_config.batch
+        accuracy, seen, order = race(scorer, params, masks, episodes, order, rungs, batch, AXIS)
+        values = jnp.concatenate([fitness_of(accuracy, seen, order)[:, None], -costs(genotypes)], 1)
+        return drop_infeasible(feasible, genotypes, values), seen.sum(), order
 
     def ask(search, generation):
         return parts.strategy.ask(stream(config.seed, "ask", generation), search)

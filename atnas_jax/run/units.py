@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from atnas_jax.race import halving, part_of
 from atnas_jax.run.build import Parts, evaluation_learner, hand_made, outer_schedule
 from atnas_jax.run.checkpoint import open_checkpoints, save
 from atnas_jax.run.compiled import stopwatch
@@ -146,7 +147,8 @@ def generation(run: Run, state: RunState) -> RunState:
     taken = stopwatch(run.notes)
     asked = run.programs.ask(state.search, jnp.int32(number))
     first = jnp.int32(number * config.search.episodes)
-    fitness, accuracy = run.programs.fitness(state.meta.params, asked, first, parts.dataset.table)
+    order, rungs = jnp.arange(len(asked)), rungs_of(config, config.search.episodes)
+    fitness, scored, _ = run.programs.fitness(state.meta.params, asked, order, rungs, first, parts.dataset.table)
     search = run.programs.tell(state.search, asked, fitness)
     state = state._replace(search=search, best=asked[jnp.argmax(fitness[:, 0])])
     scores = np.asarray(fitness[:, 0])
@@ -168,7 +170,7 @@ def generation(run: Run, state: RunState) -> RunState:
     run.metrics.write(
         phase="search",
         seconds=spent(run.notes),
-        episodes_per_s=accuracy.size / seconds,
+        episodes_per_s=int(scored) / seconds,
         params=params,
         macs=macs,
         **row,
@@ -181,8 +183,25 @@ def rank_again(run: Run, state: RunState) -> Array:
 
     The best of many noisy scores is a lucky one; fresh episodes, several times as many, correct for that.
     """
-    size, population = run.config.search.episodes, state.search.population
-    firsts = [jnp.int32((run.config.search.generations + r) * size) for r in range(FINAL_ROUNDS)]
-    table = run.parts.dataset.table
-    scores = sum(run.programs.fitness(state.meta.params, population, first, table)[0][:, 0] for first in firsts)
-    return population[jnp.argmax(scores)]
+    taken, settings, population = stopwatch(run.notes), run.config.search, state.search.population
+    size, table, params = settings.episodes, run.parts.dataset.table, state.meta.params
+    order, rungs = jnp.arange(len(population)), rungs_of(run.config, FINAL_ROUNDS * size)
+    total = jnp.zeros(len(population))
+    for number in range(FINAL_ROUNDS):
+        first = jnp.int32((settings.generations + number) * size)
+        now = part_of(rungs, number * size, (number + 1) * size)
+        scores, _, order = run.programs.fitness(params, population, order, now, first, table)
+        # Those that saw all of this round were in all before, so their totals are over the same episodes.
+        field = int(now[np.argmax(now[:, 1] == size), 0])
+        total = jnp.where(jnp.isin(jnp.arange(len(total)), order[:field]), total + scores[:, 0], -jnp.inf)
+        order = jnp.argsort(-total, stable=True)
+    run.notes["search_s"] += taken()
+    return population[order[0]]
+
+
+def rungs_of(config: ConfigDict, episodes: int) -> np.ndarray:
+    """Return the rungs int32 [R,2] of a race over so many episodes; without racing, all rungs are the whole field."""
+    rungs = halving(config.search.population, episodes)
+    if config.search.racing == "halving" and len(config.search.objectives) == 1:
+        return rungs
+    return np.full_like(rungs, (config.search.population, episodes))

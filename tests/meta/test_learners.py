@@ -193,3 +193,26 @@ def test_loss_and_accuracy_by_hand():
 
 def test_every_head_is_tested():
     assert set(HEADS) == {"prototypes", "matrix", "vector", "zeros"}
+
+
+@pytest.mark.parametrize("normalisation", ["support", "layer", "batch_transductive"])
+@pytest.mark.parametrize("name", ["anil", "maml"])
+def test_to_solve_is_to_adapt_and_predict(name, normalisation, episodes):
+    """A fixed body embeds support and queries in one pass, unless the queries have a say in the statistics."""
+    passes = []
+
+    def apply(params, x, mask, reference=None):
+        passes.append(len(x))
+        rows = x[:reference] if normalisation == "support" and reference is not None else x
+        centred = x - rows.mean(0) if normalisation != "layer" else x - x.mean((1, 2), keepdims=True)
+        return jnp.tanh(centred.reshape(len(x), -1) @ params["w"])
+
+    model = Model(linear_model().init, apply, normalisation, D)
+    learner = make_learner(name, model, optax.sgd(1.0), ways=N, inner_steps=2, inner_lr=RATE)
+    params = learner.init(jax.random.key(0)).params
+    x, y, query_x, _ = jax.tree.map(lambda leaf: leaf[0], episodes)
+    expected = learner.predict(learner.adapt(params, MASKS[0], x, y), MASKS[0], x, query_x)
+    passes.clear()
+    found = learner.solve(params, MASKS[0], x, y, query_x)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert (passes == [len(x) + len(query_x)]) == (name == "anil" and normalisation != "batch_transductive")

@@ -53,7 +53,7 @@ def test_conv_is_its_definition(size, stride, dilation, h, w):
 
 
 @pytest.mark.parametrize(("size", "stride", "dilation"), [(1, 1, 1), (3, 2, 1), (5, 1, 1), (3, 1, 2)])
-@pytest.mark.parametrize("implementation", ["rows", "patches"])
+@pytest.mark.parametrize("implementation", ["rows", "patches", "auto"])
 def test_convolutions_have_the_same_derivatives_to_the_third_order(implementation, size, stride, dilation):
     rng = np.random.default_rng(0)
 
@@ -70,21 +70,42 @@ def test_convolutions_have_the_same_derivatives_to_the_third_order(implementatio
         return [jax.jit(jax.grad(f, (0, 1)))(x, kernel) for f in (value, second, third)]
 
     with jax.enable_x64(True):
-        x, kernel = rng.normal(size=(2, 5, 4, 2)), rng.normal(size=(size, size, 2, 3)) / size
+        x = rng.normal(size=(2, 5, 4, FEW_CHANNELS))
+        kernel = rng.normal(size=(size, size, FEW_CHANNELS, 3)) / size
         for ours, theirs in zip(*map(jax.tree.leaves, (derivatives(implementation), derivatives("lax"))), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-8)
 
 
-def test_auto_takes_rows_where_they_win_and_kernels_may_be_batched():
+def test_auto_goes_by_shape_and_by_whether_kernels_are_batched():
     x, kernels = normal(0, 3, 2, 5, 4, FEW_CHANNELS), normal(1, 3, 3, 3, FEW_CHANNELS, 2)
 
-    def is_rows(x, kernel, stride=1):
-        return "custom_vjp" in str(jax.make_jaxpr(lambda x, k: conv(x, k, stride))(x, kernel))
+    def is_xla(*args, run=conv):
+        return "stablehlo.convolution" in jax.jit(run).lower(*args).as_text()
 
-    assert is_rows(x[0], kernels[0]) and not is_rows(x[0], kernels[0], 2)
-    assert not is_rows(x[0, ..., 1:], kernels[0, ..., 1:, :]) and not is_rows(x[0], kernels[0, :1, :1])
-    one_by_one = jnp.stack([conv(x[i], kernels[i], implementation="lax") for i in range(3)])
-    np.testing.assert_allclose(jax.vmap(conv)(x, kernels), one_by_one, atol=1e-5)
+    assert is_xla(x[0], kernels[0])
+    assert not is_xla(x[0], kernels[0], run=lambda x, kernel: conv(x, kernel, 2))
+    assert not is_xla(x[0, ..., 1:], kernels[0, ..., 1:, :]) and not is_xla(x[0], kernels[0, :1, :1])
+    assert is_xla(x, kernels[0], run=jax.vmap(conv, (0, None))) and not is_xla(x, kernels, run=jax.vmap(conv))
+    assert not is_xla(x[0], kernels, run=jax.vmap(conv, (None, 0)))
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
+def test_a_batch_of_convolutions_is_one_by_one_with_its_derivatives(axes):
+    x, kernels = normal(0, 3, 2, 5, 4, FEW_CHANNELS), normal(1, 3, 3, 3, FEW_CHANNELS, 2)
+    given = [value if axis == 0 else value[0] for value, axis in zip((x, kernels), axes, strict=True)]
+
+    def gradients(implementation):
+        def loss(x, kernel):
+            return jnp.sin(jax.vmap(lambda x, k: conv(x, k, implementation=implementation), axes)(x, kernel)).sum()
+
+        def second(x, kernel):
+            return sum(jnp.square(g).sum() for g in jax.grad(loss, (0, 1))(x, kernel))
+
+        return jax.jit(jax.grad(loss, (0, 1)))(*given), jax.jit(jax.grad(second, (0, 1)))(*given)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), gradients("auto"), gradients("lax")
+    )
 
 
 @pytest.mark.parametrize(("size", "stride", "h", "w"), [(3, 1, 5, 4), (3, 2, 5, 6), (5, 2, 6, 3)])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
+from atnas_jax.devices import on_mesh
 from atnas_jax.rng import stream
 from atnas_jax.run import choose
 from atnas_jax.run import meta_test as module
@@ -17,6 +18,7 @@ from atnas_jax.run.meta_test import make_scorer, meta_test, plan
 from atnas_jax.run.progress import make_progress
 from atnas_jax.run.state import init_state
 from atnas_jax.run.steps import make_programs
+from atnas_jax.run.units import rungs_of
 from atnas_jax.search.genetic import genetic
 from atnas_jax.search.random_search import random_search
 from atnas_jax.space.slots import mask_of
@@ -184,16 +186,18 @@ def test_each_program_reads_the_images_of_its_own_split_alone(finished, searched
 
     def fitness(table):
         state = init_state(finished.config, parts)
-        return programs.fitness(state.meta.params, state.search.population, jnp.int32(0), table)
+        population, rungs = state.search.population, rungs_of(finished.config, 4)
+        order = jnp.arange(len(population))
+        return programs.fitness(state.meta.params, population, order, rungs, jnp.int32(0), table)
 
     def tested(table):
         score = make_scorer(finished.config, parts, "support")
         genotypes = jnp.broadcast_to(state.best, (6, len(state.best)))
-        return jax.jit(score)(state.meta.params, genotypes, jnp.arange(6), jnp.int32(1), table)
+        return jax.jit(on_mesh(score, parts.mesh))(state.meta.params, genotypes, jnp.arange(6), jnp.int32(1), table)
 
     def chosen(table):
         args = (state.meta.params, warm_population(finished.config, state), jnp.asarray(False), jnp.arange(6), table)
-        return jax.jit(chooser(finished.config, parts))(*args)
+        return jax.jit(on_mesh(chooser(finished.config, parts), parts.mesh))(*args)
 
     def same(a, b):
         return all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))

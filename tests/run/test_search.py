@@ -18,7 +18,7 @@ from atnas_jax.run.results import check_results
 from atnas_jax.run.search import across_task_search, test_again
 from atnas_jax.run.state import init_state
 from atnas_jax.run.steps import make_programs
-from atnas_jax.run.units import generations_due
+from atnas_jax.run.units import generations_due, rungs_of
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.text import parse, space_from_dict
 
@@ -152,7 +152,10 @@ def test_a_genotype_beyond_the_limits_never_has_the_best_fitness(tiny):
     genotypes = jnp.concatenate([hand_made(parts.space)[None], state.search.population[1:]])
     fits = np.asarray(cost_model(parts.space, (10, 10, 1), "flatten", 3)(genotypes)[:, 0]) <= 240
     assert not fits[0] and fits[1:].any()
-    fitness, _ = programs.fitness(state.meta.params, genotypes, jnp.int32(0), parts.dataset.table)
+    rungs = rungs_of(config, config.search.episodes)
+    fitness, _, _ = programs.fitness(
+        state.meta.params, genotypes, jnp.arange(len(genotypes)), rungs, jnp.int32(0), parts.dataset.table
+    )
     assert np.isfinite(fitness[:, 0]).tolist() == fits.tolist()
 
 

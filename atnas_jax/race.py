@@ -1,0 +1,106 @@
+"""Successive halving of a population over episodes: who is behind on the first ones is not scored on the others."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from atnas_jax.evaluate import score
+from atnas_jax.types import Array, Episode, MetaLearner, Params
+
+LEAST = 2  # genotypes that see all episodes
+
+
+def halving(population: int, episodes: int) -> np.ndarray:
+    """Return the rungs of a race that halves the field whenever the number of episodes has doubled.
+
+    Successive halving (Jamieson & Talwalkar 2016, algorithm 1) with episodes as the resource, every rung about equally
+    dear: P = 10 on 30 episodes takes 111 evaluations in place of 300.
+
+    Args:
+        population: P.
+        episodes: T, which the last `LEAST` genotypes see.
+
+    Returns:
+        int32 [R,2]; up to how many episodes, all in all, how many genotypes are scored: (genotypes, episodes).
+    """
+    fields = [population]
+    while fields[-1] > LEAST:
+        fields.append(max(LEAST, -(-fields[-1] // 2)))
+    until = [-(-episodes // 2 ** (len(fields) - 1 - rung)) for rung in range(len(fields))]
+    return np.asarray(list(zip(fields, until, strict=True)), np.int32)
+
+
+def part_of(rungs: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Return the rungs of a race over the episodes first..last-1 of a longer one, counted from `first`; int32 [R,2]."""
+    return np.stack([rungs[:, 0], np.clip(rungs[:, 1] - first, 0, last - first)], 1).astype(np.int32)
+
+
+def race(
+    learner: MetaLearner,
+    params: Params,
+    masks: Array,
+    episodes: Episode,
+    order: Array,
+    rungs: Array,
+    batch: int = 1,
+    axis: str | None = None,
+) -> tuple[Array, Array, Array]:
+    """Score masks on episodes, dropping those behind on the way; one program whatever the rungs are.
+
+    Args:
+        learner: adapts and predicts.
+        params: meta-parameters.
+        masks: float32 [P,E,O].
+        episodes: a batch with leading T, the same for every mask.
+        order: int32 [P], the masks from first to last; the first ones enter where a rung takes fewer than P.
+        rungs: int32 [R,2], see `halving`.
+        batch: pairs of mask and episode that are vmapped together.
+        axis: the mapped axis of the devices that share the pairs, see `devices.py`.
+
+    Returns:
+        (accuracy float32 [P,T], 0 where not seen; seen bool [P,T]; order int32 [P], the new standing, best first).
+    """
+    devices = 1 if axis is None else lax.axis_size(axis)
+    own = 0 if axis is None else lax.axis_index(axis)
+    number, tasks = masks.shape[0], episodes.support_y.shape[0]
+
+    def score_pair(p, t):
+        return score(learner, params, masks[p], jax.tree.map(lambda x: x[t], episodes))[0]
+
+    def rung(carry, spec):
+        order, accuracy, seen, first = carry
+        field, last = spec[0], jnp.maximum(spec[1], first)
+        pairs = field * (last - first)
+
+        def some(turn, found):
+            pair = (turn * devices + own) * batch + jnp.arange(batch)
+            p, t = order[pair % jnp.maximum(field, 1)], first + pair // jnp.maximum(field, 1)
+            value = score_pair(p[0], t[0])[None] if batch == 1 else jax.vmap(score_pair)(p, t)
+            return found.at[p, t].add(jnp.where(pair < pairs, value, 0.0))
+
+        turns = -(-pairs // (devices * batch))
+        found = lax.fori_loop(0, turns, some, jnp.zeros_like(accuracy))
+        accuracy += found if axis is None else lax.psum(found, axis)
+        racing = jnp.zeros(number, bool).at[order].set(jnp.arange(number) < field)
+        index = jnp.arange(tasks)
+        seen |= racing[:, None] & (index >= first) & (index < last)
+        mean = accuracy.sum(1) / jnp.maximum(seen.sum(1), 1)
+        behind = jnp.where(jnp.arange(number) < field, -mean[order], jnp.inf)
+        return (order[jnp.argsort(behind, stable=True)], accuracy, seen, last), None
+
+    start = (jnp.asarray(order), jnp.zeros((number, tasks)), jnp.zeros((number, tasks), bool), jnp.int32(0))
+    order, accuracy, seen, _ = lax.scan(rung, start, jnp.asarray(rungs))[0]
+    return accuracy, seen, order
+
+
+def fitness_of(accuracy: Array, seen: Array, order: Array) -> Array:
+    """Return the mean accuracy over all episodes, as far as it is known; float32 [P], largest for the first in order.
+
+    Who was dropped has seen the first episodes alone, which may be easier than the rest. It is therefore compared with
+    the winner on those: mean(winner) + mean_{t seen}(accuracy_t - winner_t). Who has seen none has -inf.
+    """
+    winner = accuracy[order[0]]
+    count = seen.sum(1)
+    lead = jnp.where(seen, accuracy - winner, 0.0).sum(1) / jnp.maximum(count, 1)
+    return jnp.where(count > 0, winner.sum() / jnp.maximum(seen[order[0]].sum(), 1) + lead, -jnp.inf)

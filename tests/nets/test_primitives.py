@@ -104,7 +104,7 @@ def test_a_batch_of_convolutions_is_one_by_one_with_its_derivatives(axes):
         return jax.jit(jax.grad(loss, (0, 1)))(*given), jax.jit(jax.grad(second, (0, 1)))(*given)
 
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), gradients("auto"), gradients("lax")
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-2), gradients("auto"), gradients("lax")
     )
 
 

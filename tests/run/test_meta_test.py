@@ -107,7 +107,7 @@ def test_queries_choose_no_architecture(finished, searched, monkeypatch):
         monkeypatch.setattr(choose, "episodes_of", lambda *args: change(truth(*args)))
         warm = warm_population(finished.config, state)
         args = (state.meta.params, warm, jnp.asarray(at_random), jnp.arange(6), parts.dataset.table)
-        return np.asarray(jax.jit(chooser(finished.config, parts))(*args))
+        return np.asarray(jax.jit(on_mesh(chooser(finished.config, parts), parts.mesh))(*args))
 
     def other_queries(episode):
         return episode._replace(query_x=jnp.full_like(episode.query_x, jnp.nan), query_y=episode.query_y[:, ::-1])
@@ -125,7 +125,7 @@ def test_one_program_chooses_as_each_strategy_alone_would(finished, searched):
     config, (parts, state) = finished.config, searched
     warm, size, labels = warm_population(config, state), config.adapt.population, np.arange(3)
     learner = evaluation_learner(config, parts.space, parts.image_shape, 3)
-    both = jax.jit(chooser(config, parts))
+    both = jax.jit(on_mesh(chooser(config, parts), parts.mesh))
     found = {}
     for at_random, strategy, start in (
         (False, genetic(parts.space, population=size, elites=2), warm),

@@ -61,8 +61,8 @@ def make_adapt(model: Model, head: Head, ways: int, inner: Inner) -> Callable[..
     def adapt(params: Params, mask: Array, support_x: Array, support_y: Array, features: Array | None = None) -> Params:
         # A body that stays where it is embeds the support once, for the head and for every step.
         once = head.uses_support or ("body" not in moving and not is_zero(inner.steps))
-        if once and features is None:
-            features = embed_support(model, params["body"], mask, support_x)
+        if features is None:
+            features = embed_support(model, params["body"], mask, support_x) if once else jnp.zeros((1, model.features))
         start = {"body": params["body"], "head": head.build(params["head"], features, support_y, ways)}
         fixed = {name: start[name] for name in start if name not in moving}
 

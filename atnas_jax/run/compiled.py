@@ -15,7 +15,11 @@ from atnas_jax.devices import compiler_options, make_mesh, on_mesh, replicated
 
 
 def compiled(
-    function: Callable, clock: dict[str, float], donate: tuple[int, ...] = (), mesh: Mesh | None = None
+    function: Callable,
+    clock: dict[str, float],
+    donate: tuple[int, ...] = (),
+    mesh: Mesh | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Callable:
     """Return `function` compiled at its first call for each set of shapes.
 
@@ -26,6 +30,7 @@ def compiled(
         clock: the seconds of lowering and compiling are added to clock["compile_s"].
         donate: arguments whose buffers may be reused.
         mesh: of the devices that it runs on, see `on_mesh`; None is the first alone.
+        note: is told, before the first call runs, what it was to compile and how much memory the run will take.
     """
     programs, mesh = {}, mesh or make_mesh(1)
     whole, spread = replicated(mesh), on_mesh(function, mesh)
@@ -37,10 +42,22 @@ def compiled(
             jitted = jax.jit(spread, in_shardings=whole, out_shardings=whole, donate_argnums=donate)
             with _no_collection():
                 programs[shapes] = jitted.lower(*args).compile(compiler_options=compiler_options())
-            clock["compile_s"] += time.perf_counter() - began
+            seconds = time.perf_counter() - began
+            clock["compile_s"] += seconds
+            if note is not None:
+                note(f"compiled {function.__name__} in {seconds:.1f} s; {memory_mb(programs[shapes]):,.0f} MB a device")
         return programs[shapes](*jax.device_put(args, whole))
 
     return call
+
+
+def memory_mb(program: jax.stages.Compiled) -> float:
+    """Return what XLA plans for a run of the program on one device: arguments, results and scratch, megabytes."""
+    plan = program.memory_analysis()
+    if plan is None:
+        return float("nan")
+    held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return (held + plan.temp_size_in_bytes) / 1e6
 
 
 @contextlib.contextmanager

@@ -66,14 +66,15 @@ def meta_test(config: ConfigDict, parts: Parts, state: RunState, progress: Progr
     names = [name for name in config.meta_test.rows if name != "conv4" or config.meta_test.conv4]
     modes = normalisations(config)
     budget = f"{config.adapt.population * config.adapt.generations} genotypes an episode"
-    choice, chosen, taken = compiled(chooser(config, parts), clock, mesh=parts.mesh), {}, {}
+    choice, chosen, taken = compiled(chooser(config, parts), clock, mesh=parts.mesh, note=progress.note), {}, {}
     for name in (name for name in ("adapted", "random_search") if name in names):
         progress.note(f"meta-test: choosing architectures for {name}, {budget}")
         chosen[name], taken[name] = choose(config, parts, state, choice, name == "random_search", clock)
     plans = {name: plan(config, parts, state, name, chosen) for name in names}
     tables, scorers = {}, {}
     for mode, normalisation in modes.items():
-        scorers[mode], tables[mode] = compiled(make_scorer(config, parts, normalisation), clock, mesh=parts.mesh), {}
+        scorer = make_scorer(config, parts, normalisation)
+        scorers[mode], tables[mode] = compiled(scorer, clock, mesh=parts.mesh, note=progress.note), {}
         for done, (name, row) in enumerate(plans.items()):
             tables[mode][name] = score_row(config, parts, row, scorers[mode])
             progress.update("meta_test", (len(tables) - 1) * len(plans) + done + 1, len(modes) * len(plans), row=name,

@@ -4,6 +4,7 @@ import json
 import os
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -42,6 +43,7 @@ def across_task_search(config: ConfigDict, workdir: str, *, quiet: bool = False)
     chunks = config.train.steps // chunk_of(config)
     weights = {"meta_train": chunks, "control": chunks * config.meta_test.conv4, "meta_test": chunks / 2}
     progress = make_progress({name: weight for name, weight in weights.items() if weight}, quiet)
+    progress.note(f"{parts.mesh.size} of {jax.device_count()} devices ({jax.devices()[0].device_kind}) share each step")
     try:
         state, notes = run_units(config, parts, workdir, progress)
         save_meta_network(workdir, meta_network(config, parts, state))

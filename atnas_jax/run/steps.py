@@ -40,7 +40,13 @@ class Programs(NamedTuple):
     tell: Callable
 
 
-def make_programs(config: ConfigDict, parts: Parts, scorer: MetaLearner, clock: dict[str, float]) -> Programs:
+def make_programs(
+    config: ConfigDict,
+    parts: Parts,
+    scorer: MetaLearner,
+    clock: dict[str, float],
+    note: Callable[[str], None] | None = None,
+) -> Programs:
     """Return the programs of a run.
 
     Args:
@@ -48,6 +54,7 @@ def make_programs(config: ConfigDict, parts: Parts, scorer: MetaLearner, clock: 
         parts: of the run.
         scorer: the `MetaLearner` that adapts to meta_valid episodes.
         clock: gets the seconds of compilation, see `compiled`.
+        note: see `compiled`.
     """
     train, search_config, space = config.train, config.search, parts.space
     statistics = parts.normalise
@@ -95,6 +102,8 @@ def make_programs(config: ConfigDict, parts: Parts, scorer: MetaLearner, clock: 
         return parts.cost(genotypes)[:, jnp.asarray(wanted, jnp.int32)].astype(jnp.float32)
 
     return Programs(
-        compiled(train_chunk, clock, donate=(0,), mesh=parts.mesh),
-        *(compiled(function, clock, mesh=parts.mesh) for function in (draw, ask, fitness, parts.strategy.tell)),
+        compiled(train_chunk, clock, donate=(0,), mesh=parts.mesh, note=note),
+        *(compiled(function, clock, mesh=parts.mesh) for function in (draw, ask)),
+        compiled(fitness, clock, mesh=parts.mesh, note=note),
+        compiled(parts.strategy.tell, clock, mesh=parts.mesh),
     )

@@ -66,7 +66,7 @@ def run_units(config: ConfigDict, parts: Parts, workdir: str, progress: Progress
         return state, notes
     metrics = open_metrics(workdir, done * chunk_of(config) if done else None)
     scorer = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways)
-    programs = make_programs(config, parts, scorer, notes)
+    programs = make_programs(config, parts, scorer, notes, progress.note)
     run, saved = Run(config, parts, programs, metrics, progress, notes), time.monotonic()
     for unit in range(done, units + 1):
         if unit == units:

@@ -15,7 +15,7 @@ def init_norm(channels: int) -> Params:
 def normalise(y: Array, channels: Array, norm: Params, name: str, reference: int | None) -> Array:
     """Normalise, scale and shift; float [n,H,W,C] -> the same, zero where `channels` [C] is zero."""
     mean, inverse = normaliser(y, channels, name, reference)
-    return ((y - mean) * (inverse * norm["scale"]) + norm["bias"]) * channels
+    return (((y - mean) * (inverse * norm["scale"]) + norm["bias"]) * channels).astype(y.dtype)
 
 
 def norm_relu_pool(y: Array, channels: Array, norm: Params, name: str, reference: int | None) -> Array:
@@ -24,9 +24,9 @@ def norm_relu_pool(y: Array, channels: Array, norm: Params, name: str, reference
     Normalisation is affine per channel given its statistics, so it commutes with pooling up to the sign of the scale.
     """
     mean, inverse = normaliser(y, channels, name, reference)
-    sign = jnp.where(norm["scale"] < 0, -1.0, 1.0)
+    sign = jnp.where(norm["scale"] < 0, -1.0, 1.0).astype(y.dtype)
     pooled = sign * max_pool2(sign * y)
-    return relu((pooled - mean) * (inverse * norm["scale"]) + norm["bias"]) * channels
+    return (relu((pooled - mean) * (inverse * norm["scale"]) + norm["bias"]) * channels).astype(y.dtype)
 
 
 def relu(x: Array) -> Array:

@@ -11,7 +11,7 @@ from atnas_jax.nets.block import init_norm, normalise, relu
 from atnas_jax.nets.cell import cell_inputs, first_edge, init_inputs, init_stem, pick_row, stem_of
 from atnas_jax.nets.chain import down, finish, init_block, op_stride
 from atnas_jax.nets.ops import apply_op, init_op
-from atnas_jax.nets.supernet import check_names, embed
+from atnas_jax.nets.supernet import check_names, embed, in_dtype
 from atnas_jax.space.cell import CELLS, CellSpec, cell_resolutions, input_pairs, node_slot
 from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, chain_resolutions, op_slot, width_slot
 from atnas_jax.space.slots import SearchSpace
@@ -58,6 +58,7 @@ def make_subnet(
     normalisation: str = "support",
     readout: str = "flatten",
     conv: str = "auto",
+    dtype: str = "float32",
 ) -> Subnet:
     """Return the network of one genotype; it computes what the supernet computes under the genotype's mask.
 
@@ -68,6 +69,7 @@ def make_subnet(
         normalisation: as of the supernet.
         readout: as of the supernet.
         conv: see `nets/conv.py`.
+        dtype: as of the supernet.
 
     Returns:
         Subnet. The leaves of `cut(params)` and of the head hold as many numbers as `space/cost.py` counts.
@@ -75,7 +77,7 @@ def make_subnet(
     Raises:
         ValueError: an unknown name, or a genotype that is not of this space.
     """
-    check_names(normalisation, readout, conv)
+    check_names(normalisation, readout, conv, dtype=dtype)
     genes = _genes(space, genotype)
     build = {"chain": _plain_chain, "cell": _plain_cell}[space.family]
     plain = build(space.spec, genes, image_shape, normalisation, conv)
@@ -91,7 +93,7 @@ def make_subnet(
 
     area = plain.size[0] * plain.size[1] if readout == "flatten" else 1
     kept = (np.arange(area)[:, None] * plain.widest + np.arange(plain.own)).reshape(-1).astype(np.int32)
-    return Subnet(Model(plain.init, apply, normalisation, len(kept)), cut, kept)
+    return Subnet(Model(plain.init, in_dtype(apply, dtype), normalisation, len(kept)), cut, kept)
 
 
 def _genes(space: SearchSpace, genotype: np.ndarray) -> list[int]:

@@ -1,5 +1,7 @@
 """The factory of masked supernets: any space in, a `Model` out."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -12,6 +14,7 @@ from atnas_jax.types import Array, Model, Params
 
 EXECUTIONS = ("switch", "folded")
 READOUTS = ("flatten", "mean")
+DTYPES = ("float32", "bfloat16")
 
 
 def embed(x: Array, readout: str) -> Array:
@@ -19,11 +22,30 @@ def embed(x: Array, readout: str) -> Array:
     return x.reshape(x.shape[0], -1) if readout == "flatten" else x.mean((1, 2))
 
 
-def check_names(normalisation: str, readout: str, conv: str, execution: str = "switch") -> None:
-    """Raise ValueError unless all four are known."""
+def in_dtype(apply: Callable[..., Array], dtype: str) -> Callable[..., Array]:
+    """Return apply(params, x, mask, reference) computed in `dtype`; float32 parameters in, float32 embedding out.
+
+    Normalisation statistics stay in float32, see `nets/norm.py`.
+    """
+    if dtype == "float32":
+        return apply
+
+    def cast(params: Params, x: Array, mask: Array | None = None, reference: int | None = None) -> Array:
+        params, x, mask = jax.tree.map(lambda leaf: leaf.astype(dtype), (params, x, mask))
+        return apply(params, x, mask, reference).astype(jnp.float32)
+
+    return cast
+
+
+def check_names(normalisation: str, readout: str, conv: str, execution: str = "switch", dtype: str = "float32") -> None:
+    """Raise ValueError unless all five are known."""
     check_normalisation(normalisation)
     check_implementation(conv)
-    for name, value, known in (("execution", execution, EXECUTIONS), ("readout", readout, READOUTS)):
+    for name, value, known in (
+        ("execution", execution, EXECUTIONS),
+        ("readout", readout, READOUTS),
+        ("dtype", dtype, DTYPES),
+    ):
         if value not in known:
             raise ValueError(f"net.{name}={value!r} is unknown; choose one of {', '.join(known)}")
 
@@ -36,6 +58,7 @@ def make_supernet(
     readout: str = "flatten",
     execution: str = "switch",
     conv: str = "auto",
+    dtype: str = "float32",
 ) -> Model:
     """Return the masked supernet of a space.
 
@@ -47,6 +70,7 @@ def make_supernet(
         execution: "switch" runs one branch a block and needs one-hot, unbatched masks (loop over genotypes); "folded"
             takes any mask, batched or relaxed, at the price of one convolution of the largest extent.
         conv: see `nets/conv.py`.
+        dtype: what the body computes in, "float32" or "bfloat16"; parameters, embedding and head are float32.
 
     Returns:
         Model with init(key) and apply(params, x, mask, reference=None).
@@ -54,7 +78,7 @@ def make_supernet(
     Raises:
         ValueError: an unknown name.
     """
-    check_names(normalisation, readout, conv, execution)
+    check_names(normalisation, readout, conv, execution, dtype)
     module = {"chain": ChainSupernet, "cell": CellSupernet}[space.family](
         spec=space.spec, normalisation=normalisation, execution=execution, implementation=conv
     )
@@ -69,4 +93,4 @@ def make_supernet(
     def features(key: Array) -> Array:
         return apply(init(key), jnp.zeros((1, *image_shape)), jnp.ones(mask_shape))
 
-    return Model(init, apply, normalisation, jax.eval_shape(features, jax.random.key(0)).shape[-1])
+    return Model(init, in_dtype(apply, dtype), normalisation, jax.eval_shape(features, jax.random.key(0)).shape[-1])

@@ -190,6 +190,7 @@ def _learner(config, space, image_shape, ways, normalisation, inner_steps) -> Me
         readout=net.readout,
         execution=net.execution,
         conv=net.conv,
+        dtype=net.dtype,
     )
     clip = [optax.clip_by_global_norm(train.clip)] if train.clip else []
     outer = (optax.sgd if learner.name == "reptile" else optax.adam)(outer_schedule(config))

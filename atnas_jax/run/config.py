@@ -11,7 +11,7 @@ from atnas_jax.meta.heads import HEADS
 from atnas_jax.meta.learners import INNER_OPTIMISERS, LEARNERS
 from atnas_jax.nets.conv import IMPLEMENTATIONS
 from atnas_jax.nets.norm import NORMALISATIONS
-from atnas_jax.nets.supernet import EXECUTIONS, READOUTS
+from atnas_jax.nets.supernet import DTYPES, EXECUTIONS, READOUTS
 from atnas_jax.run.defaults import ROWS, default_config
 from atnas_jax.search.strategies import STRATEGIES
 
@@ -24,6 +24,7 @@ _CHOICES = {
     "net.normalisation": NORMALISATIONS,
     "net.readout": READOUTS,
     "net.execution": EXECUTIONS,
+    "net.dtype": DTYPES,
     "net.conv": IMPLEMENTATIONS,
     "learner.name": tuple(LEARNERS),
     "learner.head": HEADS,

@@ -89,14 +89,15 @@ def test_auto_goes_by_shape_and_by_whether_kernels_are_batched():
     assert not is_xla(x[0], kernels, run=jax.vmap(conv, (None, 0)))
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
-def test_a_batch_of_convolutions_is_one_by_one_with_its_derivatives(axes):
+def test_a_batch_of_convolutions_is_one_by_one_with_its_derivatives(axes, stride):
     x, kernels = normal(0, 3, 2, 5, 4, FEW_CHANNELS), normal(1, 3, 3, 3, FEW_CHANNELS, 2)
     given = [value if axis == 0 else value[0] for value, axis in zip((x, kernels), axes, strict=True)]
 
     def gradients(implementation):
         def loss(x, kernel):
-            return jnp.sin(jax.vmap(lambda x, k: conv(x, k, implementation=implementation), axes)(x, kernel)).sum()
+            return jnp.sin(jax.vmap(lambda x, k: conv(x, k, stride, 1, implementation), axes)(x, kernel)).sum()
 
         def second(x, kernel):
             return sum(jnp.square(g).sum() for g in jax.grad(loss, (0, 1))(x, kernel))

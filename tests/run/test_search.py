@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -168,6 +169,31 @@ def test_the_meta_test_of_a_finished_run_can_be_done_again(short, tmp_path):
         test_again(str(tmp_path), {}, quiet=True)
     with pytest.raises(ValueError, match=r"protocol\.episodes is 1"):
         test_again(workdir, {"episodes": 1}, quiet=True)
+
+
+def test_one_device_finds_what_two_found(short, tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    alone = across_task_search(short.config, str(tmp_path), quiet=True)
+    assert json.loads(json.dumps(alone | {"ledger": 0})) == short.results | {"ledger": 0}
+
+
+def test_racing_scores_less_and_chooses_by_the_same_measure(tiny):
+    config = tiny({"search.population": 8, "search.episodes": 8})
+    parts = build(config)
+    scorer = evaluation_learner(config, parts.space, parts.image_shape, 3)
+    programs = make_programs(config, parts, scorer, {"compile_s": 0.0})
+    state, table = init_state(config, parts), parts.dataset.table
+    found = {}
+    for racing in ("halving", "none"):
+        config.search.racing = racing
+        args = jnp.arange(8), rungs_of(config, 8), jnp.int32(0), table
+        found[racing] = programs.fitness(state.meta.params, state.search.population, *args)
+    (raced, scored, order), (whole, scored_all, _) = found["halving"], found["none"]
+    assert (int(scored), int(scored_all)) == (8 * 2 + 4 * 2 + 2 * 4, 64)
+    finalists = np.asarray(order[:2])  # these have seen all episodes
+    np.testing.assert_allclose(raced[finalists, 0], whole[finalists, 0], atol=1e-6)
+    config.search.update({"racing": "halving", "strategy": "nsga2", "objectives": ("accuracy", "params")})
+    assert (rungs_of(config, 8) == (8, 8)).all()
 
 
 def test_other_data_than_that_of_the_run_is_refused(short, tmp_path):

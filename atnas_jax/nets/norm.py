@@ -52,12 +52,8 @@ def normaliser(x: Array, channels: Array, name: str, reference: int | None) -> t
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # a sum of many bfloat16 numbers is none
     if name in ("support", "batch_transductive"):
         rows = x[:reference] if name == "support" and reference is not None else x
-        # One pass over large arrays: var = E[(x-a)^2] - E[x-a]^2, with a one of the values, so that nothing cancels: n
-        # values of variance v have E[x-a]^2 <= n v, hence a relative error of v below n times that of a float.
-        near = lax.stop_gradient(rows[0, 0, 0])
-        shifted = rows - near
-        mean = shifted.mean((0, 1, 2))
-        return mean + near, lax.rsqrt(jnp.square(shifted).mean((0, 1, 2)) - jnp.square(mean) + EPSILON)
+        mean = rows.mean((0, 1, 2))
+        return mean, lax.rsqrt(jnp.square(rows - mean).mean((0, 1, 2)) + EPSILON)
     if name == "instance":
         mean = x.mean((1, 2), keepdims=True)
         return mean, lax.rsqrt(jnp.square(x - mean).mean((1, 2), keepdims=True) + EPSILON)

@@ -91,7 +91,7 @@ def adapt_architecture(
         warm: int32 [n,E], the population found across tasks, or None for a cold start.
         episodes: from `pseudo_episodes`.
         generations: rounds of ask and tell, at least 1.
-        batch: masks evaluated together, see `evaluate.py`.
+        batch: pairs of mask and episode evaluated together, see `evaluate.py`.
         feasible: int32 [n,E] -> bool [n]; the others have fitness -inf.
         axis: the mapped axis of the devices that share the evaluations, see `devices.py`.
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from atnas_jax.types import PyTree
+from atnas_jax.types import Array, PyTree
 
 AXIS = "devices"
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
@@ -40,6 +40,25 @@ def on_mesh(function: Callable, mesh: Mesh) -> Callable:
     return jax.shard_map(function, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)
 
 
+def compile_on(mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = ()) -> jax.stages.Compiled:
+    """Return `function` compiled for the mesh, see `on_mesh`, and arguments like these.
+
+    Args:
+        mesh: of the devices.
+        function: of arrays and pytrees of arrays.
+        args: arrays of the shapes that it will be called with, which must then be `replicated`.
+        donate: arguments whose buffers may be reused.
+    """
+    whole = replicated(mesh)
+    jitted = jax.jit(on_mesh(function, mesh), in_shardings=whole, out_shardings=whole, donate_argnums=donate)
+    return jitted.lower(*args).compile(compiler_options=compiler_options())
+
+
+def place(axis: str | None) -> tuple[int, int | Array]:
+    """Return how many devices share the work, and the number of this one."""
+    return (1, 0) if axis is None else (lax.axis_size(axis), lax.axis_index(axis))
+
+
 def map_rows(f: Callable[[PyTree], PyTree], xs: PyTree, batch: int = 1, axis: str | None = None) -> PyTree:
     """Return f of every row, computed by the devices in equal shares.
 
@@ -56,8 +75,9 @@ def map_rows(f: Callable[[PyTree], PyTree], xs: PyTree, batch: int = 1, axis: st
     if axis is None:
         return lax.map(f, xs, batch_size=size)
     rows = jax.tree.leaves(xs)[0].shape[0]
-    share = -(-rows // lax.axis_size(axis))
-    own = jnp.minimum(lax.axis_index(axis) * share + jnp.arange(share), rows - 1)
+    devices, number = place(axis)
+    share = -(-rows // devices)
+    own = jnp.minimum(number * share + jnp.arange(share), rows - 1)
     found = lax.map(f, jax.tree.map(lambda x: x[own], xs), batch_size=size)
     return jax.tree.map(lambda x: x[:rows], lax.all_gather(found, axis, tiled=True))
 
@@ -77,15 +97,14 @@ def sum_rows(f: Callable[[PyTree], PyTree], xs: PyTree, axis: str | None = None)
         ValueError: the rows cannot be shared equally.
     """
     rows = jax.tree.leaves(xs)[0].shape[0]
-    devices = 1 if axis is None else lax.axis_size(axis)
+    devices, number = place(axis)
     if rows % devices:
         raise ValueError(f"{rows} rows cannot be shared by {devices} devices; give a multiple of {devices}")
     lanes = math.gcd(rows, LANES)
     lanes = devices if lanes % devices else lanes
+    own = number * (lanes // devices)
     xs = jax.tree.map(lambda x: x.reshape(lanes, rows // lanes, *x.shape[1:]), xs)
-    if axis is not None:
-        own = lax.axis_index(axis) * (lanes // devices)
-        xs = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, own, lanes // devices), xs)
+    xs = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, own, lanes // devices), xs)
     first = jax.tree.map(lambda x: x[0, 0], xs)
     f, held = jax.closure_convert(f, first)  # traced once; a long gradient is half of a cached start
     shapes = jax.eval_shape(f, first, *held)

@@ -1,7 +1,7 @@
 """Genotypes against episodes: the one place where architectures meet learning.
 
 Loops, not batches, by default: an unbatched mask runs one branch a block and a task's working set stays in cache, which
-on a CPU is worth two orders of magnitude (DESIGN section 5). `batch` is the dial: chunks of that many are vmapped,
+on a CPU is worth two orders of magnitude (DESIGN section 5). `batch` is the dial: chunks of so many pairs are vmapped,
 which a GPU wants, together with a supernet of folded execution.
 """
 
@@ -46,7 +46,7 @@ def evaluate(
         masks: float32 [P,E,O].
         episodes: a batch with leading T, the same for every mask.
         objectives: (accuracy [P,T], loss [P,T]) -> fitness [P,M]; None is the mean accuracy.
-        batch: masks that are vmapped together.
+        batch: pairs of mask and episode that are vmapped together.
         axis: the mapped axis of the devices that share the pairs of mask and episode, see `devices.py`.
 
     Returns:

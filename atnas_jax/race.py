@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from atnas_jax.devices import place
 from atnas_jax.evaluate import score
 from atnas_jax.types import Array, Episode, MetaLearner, Params
 
@@ -61,8 +62,6 @@ def race(
     Returns:
         (accuracy float32 [P,T], 0 where not seen; seen bool [P,T]; order int32 [P], the new standing, best first).
     """
-    devices = 1 if axis is None else lax.axis_size(axis)
-    own = 0 if axis is None else lax.axis_index(axis)
     number, tasks = masks.shape[0], episodes.support_y.shape[0]
 
     def score_pair(p, t):
@@ -71,27 +70,33 @@ def race(
     def rung(carry, spec):
         order, accuracy, seen, first = carry
         field, last = spec[0], jnp.maximum(spec[1], first)
-        pairs = field * (last - first)
-
-        def some(turn, found):
-            pair = (turn * devices + own) * batch + jnp.arange(batch)
-            p, t = order[pair % jnp.maximum(field, 1)], first + pair // jnp.maximum(field, 1)
-            value = score_pair(p[0], t[0])[None] if batch == 1 else jax.vmap(score_pair)(p, t)
-            return found.at[p, t].add(jnp.where(pair < pairs, value, 0.0))
-
-        turns = -(-pairs // (devices * batch))
-        found = lax.fori_loop(0, turns, some, jnp.zeros_like(accuracy))
-        accuracy += found if axis is None else lax.psum(found, axis)
-        racing = jnp.zeros(number, bool).at[order].set(jnp.arange(number) < field)
-        index = jnp.arange(tasks)
+        accuracy += _score_field(score_pair, order, field, first, last, tasks, batch, axis)
+        rank, index = jnp.arange(number), jnp.arange(tasks)
+        racing = jnp.zeros(number, bool).at[order].set(rank < field)
         seen |= racing[:, None] & (index >= first) & (index < last)
         mean = accuracy.sum(1) / jnp.maximum(seen.sum(1), 1)
-        behind = jnp.where(jnp.arange(number) < field, -mean[order], jnp.inf)
+        behind = jnp.where(rank < field, -mean[order], jnp.inf)
         return (order[jnp.argsort(behind, stable=True)], accuracy, seen, last), None
 
     start = (jnp.asarray(order), jnp.zeros((number, tasks)), jnp.zeros((number, tasks), bool), jnp.int32(0))
     order, accuracy, seen, _ = lax.scan(rung, start, jnp.asarray(rungs))[0]
     return accuracy, seen, order
+
+
+def _score_field(score_pair, order, field, first, last, tasks, batch, axis):
+    """Return float32 [P,T], the accuracy of the first `field` masks in order on episodes first..last-1, else 0."""
+    devices, own = place(axis)
+    pairs, width = field * (last - first), jnp.maximum(field, 1)
+
+    def some(turn, found):
+        pair = (turn * devices + own) * batch + jnp.arange(batch)
+        p, t = order[pair % width], first + pair // width
+        value = score_pair(p[0], t[0])[None] if batch == 1 else jax.vmap(score_pair)(p, t)
+        return found.at[p, t].add(jnp.where(pair < pairs, value, 0.0))
+
+    turns = -(-pairs // (devices * batch))
+    found = lax.fori_loop(0, turns, some, jnp.zeros((len(order), tasks)))
+    return found if axis is None else lax.psum(found, axis)
 
 
 def fitness_of(accuracy: Array, seen: Array, order: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from atnas_jax.devices import compiler_options, make_mesh, on_mesh, replicated
+from atnas_jax.devices import compile_on, make_mesh, replicated
 
 
 class Program(NamedTuple):
@@ -22,11 +22,9 @@ def compile_program(function: Callable, args: tuple, devices: int = 1) -> Progra
     """Compile `function` for these arguments and bind them; more than one of the devices share by the axis `AXIS`."""
     began = time.perf_counter()
     mesh = make_mesh(devices)
-    whole = replicated(mesh)
-    jitted = jax.jit(on_mesh(function, mesh), in_shardings=whole, out_shardings=whole)
-    program = jitted.lower(*args).compile(compiler_options=compiler_options())
+    program = compile_on(mesh, function, args)
     seconds = time.perf_counter() - began
-    args = jax.device_put(args, whole)
+    args = jax.device_put(args, replicated(mesh))
     plan = program.memory_analysis()
     return Program(
         lambda: jax.block_until_ready(program(*args)), seconds, plan.temp_size_in_bytes / 1e6 if plan else float("nan")

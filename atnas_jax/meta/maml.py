@@ -44,8 +44,14 @@ def embed_query(model: Model, body: Params, mask: Array, support_x: Array, query
     """Return the embedding [Q,D] of queries; only a normalisation by the support needs the support images."""
     if model.normalisation != "support":
         return model.apply(body, query_x, mask, None)
+    return embed_both(model, body, mask, support_x, query_x)[1]
+
+
+def embed_both(model: Model, body: Params, mask: Array, support_x: Array, query_x: Array) -> tuple[Array, Array]:
+    """Return the embeddings [S,D] and [Q,D] in one pass; batch statistics, if any, are those of the support."""
     rows = support_x.shape[0]
-    return model.apply(body, jnp.concatenate([support_x, query_x]), mask, rows)[rows:]
+    embedded = model.apply(body, jnp.concatenate([support_x, query_x]), mask, rows)
+    return embedded[:rows], embedded[rows:]
 
 
 def make_adapt(model: Model, head: Head, ways: int, inner: Inner) -> Callable[..., Params]:
@@ -109,22 +115,20 @@ def make_predict(model: Model) -> Callable[..., Array]:
     return predict
 
 
-def make_solve(model: Model, head: Head, ways: int, inner: Inner) -> Callable[..., Array]:
+def make_solve(
+    model: Model, inner: Inner, adapt: Callable[..., Params], predict: Callable[..., Array]
+) -> Callable[..., Array]:
     """Return solve(params, mask, support_x, support_y, query_x) -> logits float32 [Q,N] after adaptation.
 
     A body that stays where it is embeds support and queries in one pass, if the queries have no say in the statistics.
     """
-    adapt, predict = make_adapt(model, head, ways, inner), make_predict(model)
     at_once = "body" not in ADAPTED[inner.adapted] and model.normalisation != "batch_transductive"
 
     def solve(params: Params, mask: Array, support_x: Array, support_y: Array, query_x: Array) -> Array:
         if not at_once:
             return predict(adapt(params, mask, support_x, support_y), mask, support_x, query_x)
-        rows = support_x.shape[0]
-        reference = rows if model.normalisation == "support" else None
-        embedded = model.apply(params["body"], jnp.concatenate([support_x, query_x]), mask, reference)
-        adapted = adapt(params, mask, support_x, support_y, embedded[:rows])
-        return logits_of(adapted["head"], embedded[rows:])
+        support, query = embed_both(model, params["body"], mask, support_x, query_x)
+        return logits_of(adapt(params, mask, support_x, support_y, support)["head"], query)
 
     return solve
 
@@ -199,7 +203,7 @@ def maml(
         axis: the mapped axis of the devices that share the tasks, see `devices.py`; None is one device.
     """
     adapt, predict = make_adapt(model, head, ways, inner), make_predict(model)
-    solve = make_solve(model, head, ways, inner)
+    solve = make_solve(model, inner, adapt, predict)
 
     def init(key: Array) -> MetaState:
         params = init_params(key, model, head, rate)
@@ -246,5 +250,5 @@ def reptile(
         metrics = {"loss": cross_entropy(logits, episode.query_y), "accuracy": accuracy(logits, episode.query_y)}
         return jax.tree.map(jnp.subtract, params, moved), metrics
 
-    solve = make_solve(model, head, ways, inner)
+    solve = make_solve(model, inner, adapt, predict)
     return MetaLearner(init, adapt, predict, solve, outer_step(task_gradient, outer, task_batch, axis))

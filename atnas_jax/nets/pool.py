@@ -19,18 +19,20 @@ def larger(a: Array, b: Array) -> Array:
 
 def max_pool3(x: Array, stride: int = 1) -> Array:
     """Max-pool 3x3 with symmetric padding; float [n,H,W,C] -> [n,ceil(H/stride),ceil(W/stride),C]."""
-    h, w = x.shape[1:3]
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=float(jnp.finfo(x.dtype).min))
-    x = functools.reduce(larger, [x[:, :, j : j + w : stride] for j in range(3)])
-    return functools.reduce(larger, [x[:, i : i + h : stride] for i in range(3)])
+    return _reduce3(larger, x, stride, float(jnp.finfo(x.dtype).min))
 
 
 def mean_pool3(x: Array, stride: int = 1) -> Array:
     """Mean-pool 3x3, zeros beyond the border counting; float [n,H,W,C] -> [n,ceil(H/stride),ceil(W/stride),C]."""
+    return _reduce3(jnp.add, x, stride, 0.0) / 9.0
+
+
+def _reduce3(combine, x, stride, beyond):
+    """Combine the values of every 3x3 window, axis by axis; `beyond` is the value past the border."""
     h, w = x.shape[1:3]
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    x = sum(x[:, :, j : j + w : stride] for j in range(3))
-    return sum(x[:, i : i + h : stride] for i in range(3)) / 9.0
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=beyond)
+    x = functools.reduce(combine, [x[:, :, j : j + w : stride] for j in range(3)])
+    return functools.reduce(combine, [x[:, i : i + h : stride] for i in range(3)])
 
 
 def max_pool2(x: Array) -> Array:

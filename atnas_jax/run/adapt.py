@@ -164,7 +164,7 @@ def make_programs(
     cost = cost_model(space, network.image_shape, config.net.readout, ways)
     everywhere = make_mesh(jax.device_count())
     return Programs(
-        compiled(choose, clock, mesh=everywhere), *(compiled(function, clock) for function in (learn, predict)), cost
+        compiled(choose, clock, mesh=everywhere), *(compiled(function, clock) for function in (learn, predict, cost))
     )
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from atnas_jax.data.cache import cache_folder
-from atnas_jax.devices import compiler_options, make_mesh, on_mesh, replicated
+from atnas_jax.devices import compile_on, make_mesh, replicated
 
 
 def compiled(
@@ -33,20 +33,18 @@ def compiled(
         note: is told, before the first call runs, what it was to compile and how much memory the run will take.
     """
     programs, mesh = {}, mesh or make_mesh(1)
-    whole, spread = replicated(mesh), on_mesh(function, mesh)
 
     def call(*args):
         shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(args))
         if shapes not in programs:
             began = time.perf_counter()
-            jitted = jax.jit(spread, in_shardings=whole, out_shardings=whole, donate_argnums=donate)
             with _no_collection():
-                programs[shapes] = jitted.lower(*args).compile(compiler_options=compiler_options())
+                programs[shapes] = compile_on(mesh, function, args, donate)
             seconds = time.perf_counter() - began
             clock["compile_s"] += seconds
             if note is not None:
                 note(f"compiled {function.__name__} in {seconds:.1f} s; {memory_mb(programs[shapes]):,.0f} MB a device")
-        return programs[shapes](*jax.device_put(args, whole))
+        return programs[shapes](*jax.device_put(args, replicated(mesh)))
 
     return call
 

@@ -114,7 +114,7 @@ def _search() -> dict:
             # "halving": who is behind on the first episodes of a generation is not scored on the rest; "none": all are
             # scored on all. Several objectives never race, as who loses by one may win by another.
             "racing": "halving",
-            "batch": 1,  # genotypes evaluated together; more than 1 needs net.execution "folded"
+            "batch": 1,  # pairs of genotype and episode evaluated together; more than 1 needs net.execution "folded"
             "options": _strategy_options(),
             "sampler": "fair",  # of the masks that train: "fair" (every op once per round) or "uniform"
             # When the first episode of a step trains the hand-made network, as the sandwich rule trains the largest one

@@ -15,7 +15,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from atnas_jax.types import Array, PyTree
 
 AXIS = "devices"
-CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+CPU_OPTIONS = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
+    "xla_disable_hlo_passes": "cse_barrier_expander",
+}
 LANES = 8  # partial sums of a sum over rows, whose order is then that of the rows on up to as many devices
 
 
@@ -121,7 +124,9 @@ def sum_rows(f: Callable[[PyTree], PyTree], xs: PyTree, axis: str | None = None)
 def compiler_options() -> dict[str, str]:
     """Return the options of XLA that suit this package's programs on this machine; those without one do not know it.
 
-    On a CPU its library of kernels (YNNPACK) is faster than XLA for sums, and slower for products of few columns.
+    On a CPU its library of kernels (YNNPACK) is faster than XLA for sums, and slower for products of few columns. And
+    XLA:CPU drops optimisation barriers before it fuses unless the pass that does so, once made for other uses of them,
+    is left out; with the barriers, what is dear to compute twice is kept (`nets/pool.py`).
     """
     if jax.default_backend() != "cpu":
         return {}

@@ -133,9 +133,9 @@ def kernel_gradient(x: Array, y: Array, size: int, dilation: int, implementation
     derivatives.
     """
     gathered = columns(x, size, dilation)
-    flat = gathered.reshape(-1, gathered.shape[-1])
-    rows = [shift_rows(y, -dilation * (i - size // 2)).reshape(-1, y.shape[-1]).T @ flat for i in range(size)]
-    return jnp.stack(rows).reshape(size, y.shape[-1], size, x.shape[-1]).transpose(0, 2, 3, 1)
+    shifted = jnp.concatenate([shift_rows(y, -dilation * (i - size // 2)) for i in range(size)], -1)
+    product = shifted.reshape(-1, shifted.shape[-1]).T @ gathered.reshape(-1, gathered.shape[-1])
+    return product.reshape(size, y.shape[-1], size, x.shape[-1]).transpose(0, 2, 3, 1)
 
 
 def columns(x: Array, size: int, dilation: int) -> Array:

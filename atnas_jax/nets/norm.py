@@ -11,6 +11,9 @@
 No running statistics exist, hence nothing is mutable and a subnet needs no re-calibration.
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -51,9 +54,8 @@ def normaliser(x: Array, channels: Array, name: str, reference: int | None) -> t
     """
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # a sum of many bfloat16 numbers is none
     if name in ("support", "batch_transductive"):
-        rows = x[:reference] if name == "support" and reference is not None else x
-        mean = rows.mean((0, 1, 2))
-        return mean, lax.rsqrt(jnp.square(rows - mean).mean((0, 1, 2)) + EPSILON)
+        mean, variance = moments(x, reference if name == "support" else None)
+        return mean, lax.rsqrt(variance + EPSILON)
     if name == "instance":
         mean = x.mean((1, 2), keepdims=True)
         return mean, lax.rsqrt(jnp.square(x - mean).mean((1, 2), keepdims=True) + EPSILON)
@@ -64,3 +66,30 @@ def normaliser(x: Array, channels: Array, name: str, reference: int | None) -> t
     mean = (x.mean((1, 2)) @ share.T)[:, None, None, :]
     variance = (jnp.square(x - mean).mean((1, 2)) @ share.T)[:, None, None, :]
     return mean, lax.rsqrt(variance + EPSILON)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def moments(x: Array, reference: int | None) -> tuple[Array, Array]:
+    """Return mean and variance [C] over the first `reference` rows of x [n,H,W,C], or over all.
+
+    The derivative is written down: that of the compiler keeps x - mean, an array as large as x, for it.
+    """
+    rows = x[:reference]
+    mean = rows.mean((0, 1, 2))
+    return mean, jnp.square(rows - mean).mean((0, 1, 2))
+
+
+def _moments_backward(reference, kept, cotangent):
+    x, mean = kept
+    rows, (by_mean, by_variance) = x[:reference], cotangent
+    number = rows.size // rows.shape[-1]
+    by_rows = by_mean / number + (2.0 / number) * by_variance * (rows - mean)
+    return (jnp.pad(by_rows, ((0, x.shape[0] - rows.shape[0]), (0, 0), (0, 0), (0, 0))),)
+
+
+def _moments_forward(x, reference):
+    found = moments(x, reference)
+    return found, (x, found[0])
+
+
+moments.defvjp(_moments_forward, _moments_backward)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atnas_jax.nets.block import init_norm, norm_relu_pool, normalise, relu
-from atnas_jax.nets.norm import EPSILON, NORMALISATIONS, is_transductive, normaliser, other_normalisation
+from atnas_jax.nets.norm import EPSILON, NORMALISATIONS, is_transductive, moments, normaliser, other_normalisation
 from atnas_jax.nets.pool import max_pool2
 
 SUPPORT, QUERIES, CHANNELS = 3, 4, 12  # 12 channels: one whole group of 8 and a part of the next
@@ -114,3 +114,20 @@ def test_a_constant_channel_stays_finite():
 def test_relu_is_flat_at_zero_and_does_not_hide_nan():
     assert np.isnan(relu(jnp.nan))
     assert [float(jax.grad(relu)(value)) for value in (-1.0, 0.0, 2.0)] == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("reference", [None, 2])
+def test_moments_have_the_derivatives_of_mean_and_variance_at_both_orders(reference):
+    x = jnp.asarray(np.random.default_rng(0).normal(1.0, 2.0, (3, 4, 4, 5)), jnp.float32)
+
+    def plain(x):
+        return x[:reference].mean((0, 1, 2)), x[:reference].var((0, 1, 2))
+
+    def orders(found):
+        def first(x):
+            return jax.grad(lambda x: sum(jnp.sin(value).sum() for value in found(x)))(x)
+
+        return found(x), first(x), jax.grad(lambda x: (first(x) ** 2).sum())(x)
+
+    ours, theirs = orders(lambda x: moments(x, reference)), orders(plain)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), ours, theirs)

@@ -1,5 +1,7 @@
 """Convolutions, pools and single ops against numpy and XLA; images are tiny, since compiling is what costs."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,10 +85,29 @@ def test_auto_goes_by_shape_and_by_whether_kernels_are_batched():
         return "stablehlo.convolution" in jax.jit(run).lower(*args).as_text()
 
     assert is_xla(x[0], kernels[0])
-    assert not is_xla(x[0], kernels[0], run=lambda x, kernel: conv(x, kernel, 2))
+    strided = functools.partial(conv, stride=2)
+    assert is_xla(x[0], kernels[0], run=strided) and not is_xla(x, kernels, run=jax.vmap(strided))
+    assert not is_xla(x[0], kernels[0], run=jax.grad(lambda x, kernel: strided(x, kernel).sum(), 1))
     assert not is_xla(x[0, ..., 1:], kernels[0, ..., 1:, :]) and not is_xla(x[0], kernels[0, :1, :1])
     assert is_xla(x, kernels[0], run=jax.vmap(conv, (0, None))) and not is_xla(x, kernels, run=jax.vmap(conv))
     assert not is_xla(x[0], kernels, run=jax.vmap(conv, (None, 0)))
+
+
+@pytest.mark.parametrize("h, w", [(4, 4), (5, 7), (1, 3), (2, 1)])
+def test_max_pool2_has_the_derivatives_of_reduce_window_at_both_orders(h, w):
+    x, weight = normal(2, 3, h, w, 4), normal(3, 3, max(h // 2, 1), max(w // 2, 1), 4)
+
+    def by_window(x):
+        window = (1, min(h, 2), min(w, 2), 1)
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
+
+    def orders(pooling):
+        def first(x):
+            return jax.grad(lambda x: jnp.sin(weight * pooling(x)).sum())(x)
+
+        return pooling(x), first(x), jax.grad(lambda x: (first(x) ** 3).sum())(x)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), orders(pool.max_pool2), orders(by_window))
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -13,7 +13,9 @@ from atnas_jax.nets.conv import IMPLEMENTATIONS
 from atnas_jax.nets.norm import NORMALISATIONS
 from atnas_jax.nets.supernet import DTYPES, EXECUTIONS, READOUTS
 from atnas_jax.run.defaults import ROWS, default_config
+from atnas_jax.search.sampling import SAMPLERS
 from atnas_jax.search.strategies import STRATEGIES
+from atnas_jax.space.extremes import KINDS
 
 _CHOICES = {
     "train.schedule": ("cosine", "constant"),
@@ -30,11 +32,11 @@ _CHOICES = {
     "learner.head": HEADS,
     "learner.inner_optimiser": tuple(INNER_OPTIMISERS),
     "search.strategy": tuple(STRATEGIES),
-    "search.sampler": ("fair", "uniform"),
+    "search.sampler": SAMPLERS,
     "search.racing": ("halving", "none"),
     "search.anchor": ("always", "warmup", "never"),
 }
-_SHARES = ("train.warmup", "search.population_share")
+_SHARES = ("train.warmup", "search.population_share", "search.open_by")
 _SEEDS = ("seed", "protocol.seed")
 _AT_LEAST = {
     -1: ("learner.eval_inner_steps",),
@@ -173,6 +175,11 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
             f"learner.head 'matrix' is made for train.ways {train.ways} and cannot serve protocol.ways "
             f"{config.protocol.ways}; make them equal or take another head"
         )
+    if search.sampler == "sandwich" and train.tasks < 2 + (search.anchor != "never"):
+        yield (
+            f"search.sampler 'sandwich' with search.anchor {search.anchor!r} leaves no room for both extremes in "
+            f"train.tasks {train.tasks}; raise it"
+        )
     objectives = search.objectives
     if objectives[:1] != ("accuracy",) or len(set(objectives)) != len(objectives):
         yield f"search.objectives is {objectives!r}; it must be distinct names, the first 'accuracy'"
@@ -180,6 +187,7 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
         yield f"search.strategy {search.strategy!r} looks at the first of {objectives!r} alone; take strategy 'nsga2'"
     for name, chosen, known in (
         ("search.objectives", objectives, ("accuracy", "params", "macs")),
+        ("search.progressive", search.progressive, KINDS),
         ("meta_test.rows", config.meta_test.rows, ROWS),
     ):
         if unknown := [entry for entry in chosen if entry not in known]:

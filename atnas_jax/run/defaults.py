@@ -116,7 +116,12 @@ def _search() -> dict:
             "racing": "halving",
             "batch": 1,  # pairs of genotype and episode evaluated together; more than 1 needs net.execution "folded"
             "options": _strategy_options(),
-            "sampler": "fair",  # of the masks that train: "fair" (every op once per round) or "uniform"
+            # Of the masks that train: "fair" (every op once per round), "uniform", "sandwich" (the largest and the
+            # smallest in every step), "progressive" (the largest alone, then smaller ones too), "pool" (the population)
+            # or "policy" (what the strategy asks).
+            "sampler": "fair",
+            "progressive": ("op", "depth", "width"),  # kinds of slots that open, in order; others are always open
+            "open_by": 0.3,  # share of the steps after which "progressive" has opened everything
             # When the first episode of a step trains the hand-made network, as the sandwich rule trains the largest one
             # (BigNAS, Yu et al. 2020): "always", "warmup" (until the first generation) or "never".
             "anchor": "warmup",

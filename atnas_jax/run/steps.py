@@ -15,11 +15,10 @@ from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, feasibility, hand_made
 from atnas_jax.run.compiled import compiled
 from atnas_jax.run.config import chunk_of
-from atnas_jax.search.samplers import mixed, strictly_fair, uniform
+from atnas_jax.search.samplers import mixed
+from atnas_jax.search.sampling import make_sampler
 from atnas_jax.space.slots import mask_of
 from atnas_jax.types import MetaLearner
-
-SAMPLERS = {"fair": strictly_fair, "uniform": uniform}
 
 
 class Programs(NamedTuple):
@@ -58,7 +57,14 @@ def make_programs(
     """
     train, search_config, space = config.train, config.search, parts.space
     statistics = parts.normalise
-    sampler = SAMPLERS[search_config.sampler]
+    sampler = make_sampler(
+        search_config.sampler,
+        space,
+        parts.strategy,
+        tasks=train.tasks,
+        order=tuple(search_config.progressive),
+        opened=round(search_config.open_by * train.steps),
+    )
     chunk = chunk_of(config)
 
     def train_chunk(meta, genotypes, table):
@@ -72,7 +78,8 @@ def make_programs(
 
     def draw(search, step, share, anchored):
         key = stream(config.seed, "masks", step)
-        rows = mixed(key, space, chunk * train.tasks, search.population, search.fitness[:, 0], share, sampler)
+        base = sampler(search, step)
+        rows = mixed(key, space, chunk * train.tasks, search.population, search.fitness[:, 0], share, base)
         rows = rows.reshape(chunk, train.tasks, space.num_slots)
         if search_config.anchor == "never":
             return rows

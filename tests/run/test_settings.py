@@ -1,0 +1,57 @@
+"""Settings of the search that change which masks train, each against the run's own programs."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from atnas_jax.run.build import build, evaluation_learner
+from atnas_jax.run.config import check_config
+from atnas_jax.run.state import init_state
+from atnas_jax.run.steps import make_programs
+from atnas_jax.space.extremes import largest, smallest
+
+
+def _drawn(tiny, sampler, step, **changes):
+    """Return the rows [chunk,T,E] that train from an outer step on, without anchor and population."""
+    config = tiny({"search.sampler": sampler, "search.anchor": "never"} | changes)
+    check_config(config)
+    parts = build(config)
+    scorer = evaluation_learner(config, parts.space, parts.image_shape, 3)
+    programs, state = make_programs(config, parts, scorer, {"compile_s": 0.0}), init_state(config, parts)
+    rows = programs.draw(state.search, jnp.int32(step), jnp.float32(0.0), jnp.asarray(False))
+    return np.asarray(rows), parts.space, np.asarray(state.search.population)
+
+
+def test_the_sampler_is_the_one_of_the_config(tiny):
+    rows, space, _ = _drawn(tiny, "sandwich", 0)
+    assert (rows[:, 0] == smallest(space)).all() and (rows[:, 1] == largest(space)).all()
+    rows, _, population = _drawn(tiny, "pool", 0)
+    assert all((population == row).all(-1).any() for row in rows.reshape(-1, space.num_slots))
+    rows, _, population = _drawn(tiny, "policy", 0)  # before the first tell, genetic asks for its population
+    np.testing.assert_array_equal(rows.reshape(-1, space.num_slots), population[: rows.shape[0] * rows.shape[1]])
+
+
+def test_progressive_opens_over_its_share_of_the_steps(tiny):
+    """Of 80 steps half: 1 + 3 (ops) + 1 (depth) + 1 (width) stages at most, the last of which starts at step 40."""
+    open_late = {"train.steps": 80, "train.chunk": 20, "train.tasks": 4, "search.open_by": 0.5}
+    rows, space, _ = _drawn(tiny, "progressive", 0, **open_late)
+    assert (rows[:8] == largest(space)).all() and (rows[8:] != largest(space)).any()
+    widths_first = {"search.progressive": ("width", "depth", "op")}
+    rows, _, _ = _drawn(tiny, "progressive", 10, **open_late | widths_first)
+    assert len(np.unique(rows[..., 2])) == 2 and len(np.unique(rows[..., 1])) == 1
+    rows, _, _ = _drawn(tiny, "progressive", 40, **open_late)
+    for slot, card in enumerate(space.cards):
+        assert len(np.unique(rows[..., slot])) == card
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"search.sampler": "sandwich", "search.anchor": "always"}, "leaves no room for both extremes"),
+        ({"search.sampler": "progressive", "search.progressive": ("kernel",)}, "search.progressive has 'kernel'"),
+        ({"search.open_by": 2.0}, "from 0 to 1"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(tiny, changes, says):
+    with pytest.raises(ValueError, match=says):
+        check_config(tiny(changes))

@@ -89,7 +89,7 @@ def pool(key: Array, population: Array, fitness: Array, n: int) -> Array:
 
 
 def policy(key: Array, ask: Callable[[Array, PyTree], Array], state: PyTree, n: int) -> Array:
-    """Return int32 [n,E], what the strategy would ask: in ENAS (1802.03268) the policy samples what the weights train on.
+    """Return int32 [n,E], what the strategy would ask; in ENAS (1802.03268) the policy samples what weights train on.
 
     Args:
         key: consumed.

@@ -211,7 +211,7 @@ def test_every_sampler_by_name(name):
 
 
 def test_what_cannot_sample_is_refused():
-    with pytest.raises(ValueError, match="search.sampler='x' is unknown; choose one of fair"):
+    with pytest.raises(ValueError, match=r"search\.sampler='x' is unknown; choose one of fair"):
         make_sampler("x", LADDER, None, tasks=2, order=(), opened=0)
-    with pytest.raises(ValueError, match="needs train.tasks 2 or more"):
+    with pytest.raises(ValueError, match=r"needs train\.tasks 2 or more"):
         make_sampler("sandwich", LADDER, None, tasks=1, order=(), opened=0)

@@ -18,7 +18,7 @@ def nested_ops(ops: tuple[str, ...], elastic: bool) -> dict[str, str]:
 
 
 def init_elastic_ops(key: Array, ops: tuple[str, ...], c_in: int, c_out: int, elastic: bool) -> Params:
-    """Return op name -> weights as of `init_ops`, but of an op nested in another {"matrix": identity [t*t,t*t]}, t its size."""
+    """Return op name -> weights as of `init_ops`, but {"matrix": identity [t*t,t*t]} of a nested op of size t."""
     params = init_ops(key, ops, c_in, c_out)
     for small in nested_ops(ops, elastic):
         name = "kernel" if "kernel" in params[small] else "depthwise"
@@ -27,7 +27,7 @@ def init_elastic_ops(key: Array, ops: tuple[str, ...], c_in: int, c_out: int, el
 
 
 def small_kernel(kernel: Array, matrix: Array) -> Array:
-    """Return [t,t,...]: the middle taps of a kernel [s,s,...], mixed by a matrix [t*t,t*t]: tap j = sum_i M_ij tap i."""
+    """Return [t,t,...]: the middle taps of a kernel [s,s,...] mixed by a matrix [t*t,t*t], tap j = sum_i M_ij tap_i."""
     taps = round(matrix.shape[0] ** 0.5)
     edge = (kernel.shape[0] - taps) // 2
     middle = kernel[edge : edge + taps, edge : edge + taps]

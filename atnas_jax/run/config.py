@@ -41,7 +41,14 @@ _SEEDS = ("seed", "protocol.seed")
 _AT_LEAST = {
     -1: ("learner.eval_inner_steps",),
     0: (
-        *("data.image_size", "data.difficulty", "train.clip", "learner.inner_steps", "learner.inner_lr"),
+        *(
+            "data.image_size",
+            "data.difficulty",
+            "train.clip",
+            "train.distill",
+            "learner.inner_steps",
+            "learner.inner_lr",
+        ),
         *("search.max_params", "search.max_macs", "log.checkpoint_minutes"),
     ),
     1e-9: ("train.outer_lr",),
@@ -164,6 +171,8 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
             f"learner.inner_steps 0 with {learner.name!r} and head {learner.head!r} learns nothing; "
             "take inner_steps 1 or more, or head 'prototypes' with 'maml'"
         )
+    if train.distill and learner.name == "reptile":
+        yield f"train.distill {train.distill} needs a query loss, which 'reptile' has not; take 'fomaml' or distill 0"
     if train.steps % chunk_of(config):
         yield f"train.steps {train.steps} is not a multiple of train.chunk {train.chunk}"
     if train.tasks % train.task_batch:

@@ -48,6 +48,9 @@ def _data_and_episodes() -> dict:
             "warmup": 0.3,  # share of the steps before the first generation
             "outer_lr": 1e-3,  # Adam
             "schedule": "cosine",  # "cosine" to 0 over the steps, or "constant"
+            # Weight of KL(largest subnet || the one that trains) in the query loss, both adapted to the same support
+            # (in-place distillation, BigNAS); 0 is none. It costs one more adaptation a task.
+            "distill": 0.0,
             "clip": 10.0,  # largest global norm of an outer gradient; 0 is no limit
         },
     }

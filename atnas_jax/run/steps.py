@@ -25,6 +25,7 @@ class Programs(NamedTuple):
     """Compiled programs.
 
     train(meta, genotypes [chunk,T,E], table) -> (meta, metrics of the chunk); donates meta
+    control: the same without distillation, which is `train` itself where there is none
     draw(search, step, share, anchored) -> genotypes int32 [chunk,T,E] to train with
     ask(search, generation) -> genotypes int32 [P,E] to evaluate
     fitness(params, genotypes [P,E], order [P], rungs [R,2], first episode, table) -> (fitness [P,M], -inf beyond the
@@ -33,6 +34,7 @@ class Programs(NamedTuple):
     """
 
     train: Callable
+    control: Callable
     draw: Callable
     ask: Callable
     fitness: Callable
@@ -67,14 +69,17 @@ def make_programs(
     )
     chunk = chunk_of(config)
 
-    def train_chunk(meta, genotypes, table):
-        def one(meta, genotypes):
-            key = stream(config.seed, "train", meta.step)
-            episodes = sample_episodes(key, table, table.meta_train, parts.train_spec, train.tasks, statistics)
-            return parts.learner.step(meta, mask_of(space, genotypes), episodes)
+    def trainer(learner):
+        def train_chunk(meta, genotypes, table):
+            def one(meta, genotypes):
+                key = stream(config.seed, "train", meta.step)
+                episodes = sample_episodes(key, table, table.meta_train, parts.train_spec, train.tasks, statistics)
+                return learner.step(meta, mask_of(space, genotypes), episodes)
 
-        meta, metrics = jax.lax.scan(one, meta, genotypes)
-        return meta, jax.tree.map(jnp.mean, metrics)
+            meta, metrics = jax.lax.scan(one, meta, genotypes)
+            return meta, jax.tree.map(jnp.mean, metrics)
+
+        return compiled(train_chunk, clock, donate=(0,), mesh=parts.mesh, note=note)
 
     def draw(search, step, share, anchored):
         key = stream(config.seed, "masks", step)
@@ -108,8 +113,10 @@ def make_programs(
     def costs(genotypes):
         return parts.cost(genotypes)[:, jnp.asarray(wanted, jnp.int32)].astype(jnp.float32)
 
+    training = trainer(parts.learner)
     return Programs(
-        compiled(train_chunk, clock, donate=(0,), mesh=parts.mesh, note=note),
+        training,
+        training if parts.control is parts.learner else trainer(parts.control),
         *(compiled(function, clock, mesh=parts.mesh) for function in (draw, ask)),
         compiled(fitness, clock, mesh=parts.mesh, note=note),
         compiled(parts.strategy.tell, clock, mesh=parts.mesh),

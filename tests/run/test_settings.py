@@ -1,5 +1,6 @@
-"""Settings of the search that change which masks train, each against the run's own programs."""
+"""Settings of the search that change which masks train and what they learn, each against the run's own programs."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -44,11 +45,32 @@ def test_progressive_opens_over_its_share_of_the_steps(tiny):
         assert len(np.unique(rows[..., slot])) == card
 
 
+def test_distillation_changes_the_steps_of_the_search_and_not_those_of_the_control(tiny):
+    states = {}
+    for weight in (0.0, 5.0):
+        config = tiny({"train.distill": weight})
+        check_config(config)
+        parts = build(config)
+        programs = make_programs(config, parts, None, {"compile_s": 0.0})
+        genotypes = jnp.broadcast_to(jnp.asarray(smallest(parts.space)), (2, 2, parts.space.num_slots))
+        for program in ("train", "control"):
+            meta = init_state(config, parts).meta
+            states[program, weight] = getattr(programs, program)(meta, genotypes, parts.dataset.table)[0].params["body"]
+        assert (programs.train is programs.control) == (weight == 0)
+
+    def gap(program):
+        pairs = zip(*(jax.tree.leaves(states[program, weight]) for weight in (0.0, 5.0)), strict=True)
+        return max(float(jnp.abs(a - b).max()) for a, b in pairs)
+
+    assert gap("control") == 0.0 and gap("train") > 1e-3
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"search.sampler": "sandwich", "search.anchor": "always"}, "leaves no room for both extremes"),
         ({"search.sampler": "progressive", "search.progressive": ("kernel",)}, "search.progressive has 'kernel'"),
+        ({"train.distill": 1.0, "learner.name": "reptile"}, "train.distill 1.0 needs a query loss"),
         ({"search.open_by": 2.0}, "from 0 to 1"),
     ],
 )

@@ -51,7 +51,9 @@ class ChainSupernet(nn.Module):
         spec, stride, widest = self.spec, self.spec.strides[block], self.spec.widths[-1]
         run = chosen_op if self.execution == "switch" else mixed_op
         y = run(spec.ops[block], params, weights, x, widest, op_stride(spec, block), self.implementation)
-        out = finish(spec, block, y, x, channels, params["norm"], self.normalisation, reference)
+        rectified = rectify(spec, block, y, channels, params["norm"], self.normalisation, reference)
+        self.sow("intermediates", "relus", (rectified, active * channels))
+        out = add_input(spec, block, rectified, x, channels)
         if block < spec.depths[0]:
             return out
         passed = take_channels(down(x, spec, stride), widest)
@@ -101,11 +103,20 @@ def finish(
     spec: ChainSpec, block: int, y: Array, x: Array, channels: Array, norm: Params, name: str, reference: int | None
 ) -> Array:
     """Return the output of an active block from the sum of its ops y and its input x."""
-    stride = spec.strides[block]
-    if stride == 2 and spec.downsample == "pool":
-        out = norm_relu_pool(y, channels, norm, name, reference)
-    else:
-        out = relu(normalise(y, channels, norm, name, reference))
-    if spec.residual:
-        out = out + take_channels(down(x, spec, stride), out.shape[-1]) * channels
-    return out
+    return add_input(spec, block, rectify(spec, block, y, channels, norm, name, reference), x, channels)
+
+
+def rectify(
+    spec: ChainSpec, block: int, y: Array, channels: Array, norm: Params, name: str, reference: int | None
+) -> Array:
+    """Return the sum of ops y, normalised, rectified and, where the block pools, pooled."""
+    if spec.strides[block] == 2 and spec.downsample == "pool":
+        return norm_relu_pool(y, channels, norm, name, reference)
+    return relu(normalise(y, channels, norm, name, reference))
+
+
+def add_input(spec: ChainSpec, block: int, out: Array, x: Array, channels: Array) -> Array:
+    """Return the output of a block with its input x added, if the chain is residual."""
+    if not spec.residual:
+        return out
+    return out + take_channels(down(x, spec, spec.strides[block]), out.shape[-1]) * channels

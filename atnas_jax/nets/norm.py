@@ -33,7 +33,7 @@ def is_transductive(name: str) -> bool:
 
 def check_normalisation(name: str) -> None:
     """Raise ValueError unless `name` is a known normalisation."""
-    if name not in NORMALISATIONS:
+    if name not in (*NORMALISATIONS, "none"):
         raise ValueError(f"net.normalisation={name!r} is unknown; choose one of {', '.join(NORMALISATIONS)}")
 
 
@@ -43,13 +43,15 @@ def normaliser(x: Array, channels: Array, name: str, reference: int | None) -> t
     Args:
         x: float [n,H,W,C], the sum of the candidate ops.
         channels: float [C], 1 where the channel exists in this subnet; group and layer statistics leave the rest out.
-        name: one of `NORMALISATIONS`.
+        name: one of `NORMALISATIONS`, or "none": mean 0 and inverse 1.
         reference: with `support`, the number of leading rows whose statistics serve all rows; None means all rows.
 
     Returns:
         mean and inverse standard deviation, float32 at least, broadcastable to [n,H,W,C].
     """
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # a sum of many bfloat16 numbers is none
+    if name == "none":
+        return jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
     if name in ("support", "batch_transductive"):
         rows = x[:reference] if name == "support" and reference is not None else x
         mean = rows.mean((0, 1, 2))

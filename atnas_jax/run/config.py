@@ -12,6 +12,7 @@ from atnas_jax.meta.learners import INNER_OPTIMISERS, LEARNERS
 from atnas_jax.nets.conv import IMPLEMENTATIONS
 from atnas_jax.nets.norm import NORMALISATIONS
 from atnas_jax.nets.supernet import DTYPES, EXECUTIONS, READOUTS
+from atnas_jax.proxies import PROXIES
 from atnas_jax.run.defaults import ROWS, default_config
 from atnas_jax.search.sampling import SAMPLERS
 from atnas_jax.search.strategies import STRATEGIES
@@ -33,6 +34,8 @@ _CHOICES = {
     "learner.inner_optimiser": tuple(INNER_OPTIMISERS),
     "search.strategy": tuple(STRATEGIES),
     "search.sampler": SAMPLERS,
+    "search.prefilter": ("none", *PROXIES, "params", "macs"),
+    "adapt.score": ("loss", *PROXIES),
     "search.racing": ("halving", "none"),
     "search.anchor": ("always", "warmup", "never"),
 }
@@ -58,6 +61,7 @@ _AT_LEAST = {
             "train.chunk",
             "train.task_batch",
             "search.batch",
+            "search.prefilter_factor",
             "adapt.copies",
             "adapt.generations",
             "search.generations",
@@ -114,14 +118,23 @@ def check_config(config: ConfigDict) -> None:
 
 
 def stored_config(record: dict[str, Any]) -> ConfigDict:
-    """Return the locked config of what JSON held, where a tuple has become a list."""
+    """Return the locked config of what JSON held, where a tuple has become a list.
+
+    A setting that is younger than the record has its default, which is what there was before it.
+    """
 
     def restore(value):
         if isinstance(value, dict):
             return {name: restore(below) for name, below in value.items()}
         return tuple(map(restore, value)) if isinstance(value, list) else value
 
-    return ConfigDict(restore(record)).lock()
+    def fill(given, defaults):
+        return defaults | {
+            name: fill(value, defaults.get(name, {})) if isinstance(value, dict) else value
+            for name, value in given.items()
+        }
+
+    return ConfigDict(fill(restore(record), default_config().to_dict())).lock()
 
 
 def chunk_of(config: ConfigDict) -> int:

@@ -100,6 +100,7 @@ def _learning() -> dict:
             "eval_inner_steps": -1,  # of evaluation and novel tasks; -1 is inner_steps
         },
         "adapt": {  # the search on the support set of one novel task
+            "score": "loss",  # of pseudo-queries after adaptation; or "naswot", "grad_norm", "synflow" before any
             "generations": 2,
             "population": 8,
             "folds": 5,  # of the support set where shots >= 2, at most `shots`
@@ -118,6 +119,10 @@ def _search() -> dict:
             # "halving": who is behind on the first episodes of a generation is not scored on the rest; "none": all are
             # scored on all. Several objectives never race, as who loses by one may win by another.
             "racing": "halving",
+            # A zero-cost score at the meta-weights that picks whom to evaluate among prefilter_factor times as many:
+            # "naswot", "grad_norm", "synflow", "params", "macs" (the largest), or "none".
+            "prefilter": "none",
+            "prefilter_factor": 4,
             "batch": 1,  # pairs of genotype and episode evaluated together; more than 1 needs net.execution "folded"
             "options": _strategy_options(),
             # Of the masks that train: "fair" (every op once per round), "uniform", "sandwich" (the largest and the

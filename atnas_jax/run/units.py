@@ -146,7 +146,7 @@ def generation(run: Run, state: RunState) -> RunState:
     """
     config, parts, number = run.config, run.parts, len(run.notes["history"])
     taken = stopwatch(run.notes)
-    asked = run.programs.ask(state.search, jnp.int32(number))
+    asked = run.programs.ask(state.search, jnp.int32(number), state.meta.params, parts.dataset.table)
     first = jnp.int32(number * config.search.episodes)
     order, rungs = jnp.arange(len(asked)), rungs_of(config, config.search.episodes)
     fitness, scored, _ = run.programs.fitness(state.meta.params, asked, order, rungs, first, parts.dataset.table)

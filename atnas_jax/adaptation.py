@@ -4,6 +4,8 @@ No query image or label enters: where K >= 2 folds of the support take turns as 
 copies of the support images stand in for them.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,10 +79,12 @@ def adapt_architecture(
     batch: int = 1,
     feasible: Feasible | None = None,
     axis: str | None = None,
+    score: Callable[[Array], Array] | None = None,
 ) -> tuple[Array, Array]:
     """Search for the genotype that does best on pseudo-episodes; jittable.
 
-    Fitness is the negative mean loss: a handful of pseudo-queries makes accuracy too coarse to rank by.
+    Fitness is the negative mean loss: a handful of pseudo-queries makes accuracy too coarse to rank by. Or it is a
+    `score`, such as a proxy on the support, that trains nothing.
 
     Args:
         key: consumed.
@@ -94,6 +98,7 @@ def adapt_architecture(
         batch: pairs of mask and episode evaluated together, see `evaluate.py`.
         feasible: int32 [n,E] -> bool [n]; the others have fitness -inf.
         axis: the mapped axis of the devices that share the evaluations, see `devices.py`.
+        score: masks float32 [P,E,O] -> float32 [P], to be maximised, instead of the loss of pseudo-episodes.
 
     Returns:
         (the best genotype int32 [E], its fitness float32 []).
@@ -102,8 +107,12 @@ def adapt_architecture(
 
     def generation(state, key):
         genotypes = strategy.ask(key, state)
-        found = evaluate(learner, params, mask_of(space, genotypes), episodes, _negative_loss, batch, axis)
-        return strategy.tell(state, genotypes, drop_infeasible(feasible, genotypes, found.fitness)), None
+        masks = mask_of(space, genotypes)
+        if score is None:
+            fitness = evaluate(learner, params, masks, episodes, _negative_loss, batch, axis).fitness
+        else:
+            fitness = score(masks)[:, None]
+        return strategy.tell(state, genotypes, drop_infeasible(feasible, genotypes, fitness)), None
 
     state, _ = jax.lax.scan(generation, strategy.init(first, warm), jax.random.split(rest, generations))
     return strategy.best(state), state.best_fitness

@@ -8,7 +8,7 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 GROUND = {"types", "rng", "devices"}
 BELOW_3 = GROUND | {"data", "space", "search", "nets", "meta"}
-BELOW_4 = BELOW_3 | {"evaluate", "race", "adaptation"}
+BELOW_4 = BELOW_3 | {"evaluate", "race", "adaptation", "proxies"}
 MAY_IMPORT = {  # room of the package -> the rooms that it may import, besides itself
     "types": set(),
     "rng": {"types"},
@@ -21,6 +21,7 @@ MAY_IMPORT = {  # room of the package -> the rooms that it may import, besides i
     "evaluate": BELOW_3,
     "race": BELOW_3 | {"evaluate"},
     "adaptation": BELOW_3 | {"evaluate"},
+    "proxies": BELOW_3,
     "run": BELOW_4,
     "bench": BELOW_4,
     "report": BELOW_4 | {"run"},

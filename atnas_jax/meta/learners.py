@@ -2,6 +2,7 @@
 
 import optax
 
+from atnas_jax.meta.distill import Teacher
 from atnas_jax.meta.heads import make_head
 from atnas_jax.meta.maml import ADAPTED, Inner, maml, reptile
 from atnas_jax.types import Array, MetaLearner, Model
@@ -34,6 +35,7 @@ def make_learner(
     inner_steps: int | Array = 1,
     inner_lr: float = 0.1,
     inner_optimiser: str = "sgd",
+    teacher: Teacher | None = None,
     task_batch: int = 1,
     axis: str | None = None,
 ) -> MetaLearner:
@@ -49,11 +51,12 @@ def make_learner(
         inner_steps: I, see `inner_loop`.
         inner_lr: the inner learning rate, or what Meta-SGD's learned rates start from.
         inner_optimiser: a key of `INNER_OPTIMISERS`.
+        teacher: of in-place distillation, see `distillation`; "reptile" has no query loss to add it to.
         task_batch: episodes differentiated together, see `outer_step`.
         axis: the mapped axis of the devices that share the tasks, see `devices.py`; None is one device.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or a teacher for "reptile".
     """
     for key, value, known in (
         ("name", name, LEARNERS),
@@ -67,6 +70,8 @@ def make_learner(
     inner = Inner(adapted or own, inner_steps, optimiser, first_order)
     start = make_head(head, ways)
     if name == "reptile":
+        if teacher is not None:
+            raise ValueError("train.distill needs a query loss, which learner.name 'reptile' has not; take 'fomaml'")
         return reptile(model, start, ways, inner, outer, task_batch=task_batch, axis=axis)
     rate = inner_lr if learned_rates else None
-    return maml(model, start, ways, inner, outer, rate=rate, task_batch=task_batch, axis=axis)
+    return maml(model, start, ways, inner, outer, rate=rate, teacher=teacher, task_batch=task_batch, axis=axis)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from atnas_jax.devices import sum_rows
+from atnas_jax.meta.distill import Teacher, distillation
 from atnas_jax.meta.heads import Head, logits_of
 from atnas_jax.meta.inner import inner_loop, is_zero
 from atnas_jax.meta.losses import accuracy, cross_entropy
@@ -185,6 +186,7 @@ def maml(
     outer: optax.GradientTransformation,
     *,
     rate: float | None = None,
+    teacher: Teacher | None = None,
     task_batch: int = 1,
     axis: str | None = None,
 ) -> MetaLearner:
@@ -199,11 +201,13 @@ def maml(
         inner: the inner loop.
         outer: an optax transform for the meta-parameters.
         rate: Meta-SGD's first learned rate; None keeps the inner optimiser's own.
+        teacher: adds in-place distillation to the query loss, see `distillation`; the metric "loss" is without it.
         task_batch: episodes differentiated together.
         axis: the mapped axis of the devices that share the tasks, see `devices.py`; None is one device.
     """
     adapt, predict = make_adapt(model, head, ways, inner), make_predict(model)
     solve = make_solve(model, inner, adapt, predict)
+    taught = distillation(solve, teacher)
 
     def init(key: Array) -> MetaState:
         params = init_params(key, model, head, rate)
@@ -212,7 +216,7 @@ def maml(
     def task_loss(params: Params, mask: Array, episode: Episode) -> tuple[Array, dict[str, Array]]:
         logits = solve(params, mask, episode.support_x, episode.support_y, episode.query_x)
         loss = cross_entropy(logits, episode.query_y)
-        return loss, {"loss": loss, "accuracy": accuracy(logits, episode.query_y)}
+        return loss + taught(params, episode, logits), {"loss": loss, "accuracy": accuracy(logits, episode.query_y)}
 
     step = outer_step(jax.grad(task_loss, has_aux=True), outer, task_batch, axis)
     return MetaLearner(init, adapt, predict, solve, step)

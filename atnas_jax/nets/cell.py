@@ -26,6 +26,7 @@ class CellSupernet(nn.Module):
         spec = self.spec
         stem = self.param("stem", init_stem, spec, x.shape[-1])
         before = last = stem_of(stem, spec, x, self.normalisation, reference, self.implementation)
+        self.sow("intermediates", "relus", (relu(last), jnp.ones(last.shape[-1])))
         for layer in range(spec.layers):
             params = self.param(f"cell{layer}", init_cell, spec, before.shape[-1], last.shape[-1])
             inputs = cell_inputs(params, spec, layer, before, last, self.normalisation, reference, self.implementation)
@@ -33,6 +34,7 @@ class CellSupernet(nn.Module):
             rows = mask[node_slot(spec, cell, 0) :][: 3 * spec.nodes].reshape(spec.nodes, 3, -1)
             run = self._chosen_cell if self.execution == "switch" else self._mixed_cell
             before, last = last, run(params, inputs, rows, reference)
+            self.sow("intermediates", "relus", (last, jnp.ones(last.shape[-1])))
         return last
 
     def _chosen_cell(self, params, inputs, rows, reference):

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 
 from atnas_jax.nets.block import init_norm, norm_relu_pool, normalise, relu
 from atnas_jax.nets.conv import take_channels
-from atnas_jax.nets.ops import chosen_op, init_ops, mixed_op, shield
+from atnas_jax.nets.elastic import init_elastic_ops, unnest
+from atnas_jax.nets.ops import chosen_op, mixed_op, shield
 from atnas_jax.nets.pool import max_pool2
 from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, op_slot, width_slot
 from atnas_jax.types import Array, Params
@@ -34,11 +35,14 @@ class ChainSupernet(nn.Module):
         depths = jnp.asarray(spec.depths)
         present = jnp.ones(x.shape[-1], x.dtype)
         for block in range(len(spec.ops)):
-            params = self.param(f"block{block}", init_block, spec.ops[block], x.shape[-1], spec.widths[-1])
+            params = self.param(
+                f"block{block}", init_block, spec.ops[block], x.shape[-1], spec.widths[-1], spec.elastic_kernel
+            )
             active = (mask[DEPTH_SLOT, : len(spec.depths)] * (depths > block)).sum()
             weights = mask[op_slot(block), : len(spec.ops[block])]
             channels = width_mask(spec, mask[width_slot(block), : len(spec.widths)])
             params = shield_absent(params, active * present, active * channels)
+            params = unnest(spec.ops[block], spec.elastic_kernel, params, weights)
             x = self._block(block, params, x, weights, channels, active, reference)
             present = active * channels + (1 - active) * take_channels(present, spec.widths[-1])
         return x
@@ -47,7 +51,9 @@ class ChainSupernet(nn.Module):
         spec, stride, widest = self.spec, self.spec.strides[block], self.spec.widths[-1]
         run = chosen_op if self.execution == "switch" else mixed_op
         y = run(spec.ops[block], params, weights, x, widest, op_stride(spec, block), self.implementation)
-        out = finish(spec, block, y, x, channels, params["norm"], self.normalisation, reference)
+        rectified = rectify(spec, block, y, channels, params["norm"], self.normalisation, reference)
+        self.sow("intermediates", "relus", (rectified, active * channels))
+        out = add_input(spec, block, rectified, x, channels)
         if block < spec.depths[0]:
             return out
         passed = take_channels(down(x, spec, stride), widest)
@@ -56,9 +62,9 @@ class ChainSupernet(nn.Module):
         return active * out + (1 - active) * passed
 
 
-def init_block(key: Array, ops: tuple[str, ...], c_in: int, c_out: int) -> Params:
+def init_block(key: Array, ops: tuple[str, ...], c_in: int, c_out: int, elastic: bool = False) -> Params:
     """Return the weights of one block: op name -> weights, and "norm"."""
-    return init_ops(key, ops, c_in, c_out) | {"norm": init_norm(c_out)}
+    return init_elastic_ops(key, ops, c_in, c_out, elastic) | {"norm": init_norm(c_out)}
 
 
 def shield_absent(params: Params, inputs: Array, outputs: Array) -> Params:
@@ -71,6 +77,7 @@ def shield_absent(params: Params, inputs: Array, outputs: Array) -> Params:
     """
     both = inputs[:, None] * outputs
     share = {"kernel": both, "pointwise": both, "depthwise": inputs, "scale": outputs, "bias": outputs}
+    share["matrix"] = outputs[0]  # of the whole block, whose first channel is there if it is active
     return {name: {leaf: shield(share[leaf], own[leaf]) for leaf in own} for name, own in params.items()}
 
 
@@ -96,11 +103,20 @@ def finish(
     spec: ChainSpec, block: int, y: Array, x: Array, channels: Array, norm: Params, name: str, reference: int | None
 ) -> Array:
     """Return the output of an active block from the sum of its ops y and its input x."""
-    stride = spec.strides[block]
-    if stride == 2 and spec.downsample == "pool":
-        out = norm_relu_pool(y, channels, norm, name, reference)
-    else:
-        out = relu(normalise(y, channels, norm, name, reference))
-    if spec.residual:
-        out = out + take_channels(down(x, spec, stride), out.shape[-1]) * channels
-    return out
+    return add_input(spec, block, rectify(spec, block, y, channels, norm, name, reference), x, channels)
+
+
+def rectify(
+    spec: ChainSpec, block: int, y: Array, channels: Array, norm: Params, name: str, reference: int | None
+) -> Array:
+    """Return the sum of ops y, normalised, rectified and, where the block pools, pooled."""
+    if spec.strides[block] == 2 and spec.downsample == "pool":
+        return norm_relu_pool(y, channels, norm, name, reference)
+    return relu(normalise(y, channels, norm, name, reference))
+
+
+def add_input(spec: ChainSpec, block: int, out: Array, x: Array, channels: Array) -> Array:
+    """Return the output of a block with its input x added, if the chain is residual."""
+    if not spec.residual:
+        return out
+    return out + take_channels(down(x, spec, spec.strides[block]), out.shape[-1]) * channels

@@ -36,7 +36,7 @@ def is_transductive(name: str) -> bool:
 
 def check_normalisation(name: str) -> None:
     """Raise ValueError unless `name` is a known normalisation."""
-    if name not in NORMALISATIONS:
+    if name not in (*NORMALISATIONS, "none"):
         raise ValueError(f"net.normalisation={name!r} is unknown; choose one of {', '.join(NORMALISATIONS)}")
 
 
@@ -46,13 +46,15 @@ def normaliser(x: Array, channels: Array, name: str, reference: int | None) -> t
     Args:
         x: float [n,H,W,C], the sum of the candidate ops.
         channels: float [C], 1 where the channel exists in this subnet; group and layer statistics leave the rest out.
-        name: one of `NORMALISATIONS`.
+        name: one of `NORMALISATIONS`, or "none": mean 0 and inverse 1.
         reference: with `support`, the number of leading rows whose statistics serve all rows; None means all rows.
 
     Returns:
         mean and inverse standard deviation, float32 at least, broadcastable to [n,H,W,C].
     """
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # a sum of many bfloat16 numbers is none
+    if name == "none":
+        return jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
     if name in ("support", "batch_transductive"):
         mean, variance = moments(x, reference if name == "support" else None)
         return mean, lax.rsqrt(variance + EPSILON)

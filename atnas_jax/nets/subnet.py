@@ -10,6 +10,7 @@ import numpy as np
 from atnas_jax.nets.block import init_norm, normalise, relu
 from atnas_jax.nets.cell import cell_inputs, first_edge, init_inputs, init_stem, pick_row, stem_of
 from atnas_jax.nets.chain import down, finish, init_block, op_stride
+from atnas_jax.nets.elastic import nested_ops, small_op
 from atnas_jax.nets.ops import apply_op, init_op
 from atnas_jax.nets.supernet import check_names, embed, in_dtype
 from atnas_jax.space.cell import CELLS, CellSpec, cell_resolutions, input_pairs, node_slot
@@ -125,8 +126,13 @@ def _plain_chain(
         return x
 
     def pick(params):
-        blocks = [(f"block{block}", (op, "norm")) for block, op in enumerate(ops)]
-        return {block: {name: params[block][name] for name in own if name in params[block]} for block, own in blocks}
+        picked = {}
+        for block, op in enumerate(ops):
+            own = params[f"block{block}"]
+            if (large := nested_ops(spec.ops[block], spec.elastic_kernel).get(op)) is not None:
+                own = own | {op: small_op(own[large], own[op])}
+            picked[f"block{block}"] = {name: own[name] for name in (op, "norm") if name in own}
+        return picked
 
     return _Plain(init, body, pick, chain_resolutions(spec, *image_shape[:2])[-1], widths[-1], spec.widths[-1])
 

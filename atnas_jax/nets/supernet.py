@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -50,6 +51,31 @@ def check_names(normalisation: str, readout: str, conv: str, execution: str = "s
             raise ValueError(f"net.{name}={value!r} is unknown; choose one of {', '.join(known)}")
 
 
+def _module(space: SearchSpace, normalisation: str, execution: str, conv: str) -> nn.Module:
+    family = {"chain": ChainSupernet, "cell": CellSupernet}[space.family]
+    return family(spec=space.spec, normalisation=normalisation, execution=execution, implementation=conv)
+
+
+def make_activations(
+    space: SearchSpace, *, normalisation: str = "support", execution: str = "switch", conv: str = "auto"
+) -> Callable[[Params, Array, Array], tuple[tuple[Array, Array], ...]]:
+    """Return activations(params, x [n,H,W,C], mask [E,O]) -> per ReLU layer (values [n,h,w,C], channels there [C]).
+
+    Values are those after the ReLU and, where a block pools, after the pool, which commutes. A block that is inactive
+    has no channel there. The ReLUs at the inputs of a cell see what a ReLU has passed, so but for that of the stem they
+    are not given again.
+
+    Args: as in `make_supernet`; computed in the dtype of the parameters.
+    """
+    check_names(normalisation, "mean", conv, execution)
+    module = _module(space, normalisation, execution, conv)
+
+    def activations(params: Params, x: Array, mask: Array) -> tuple[tuple[Array, Array], ...]:
+        return module.apply({"params": params}, x, mask, mutable=["intermediates"])[1]["intermediates"]["relus"]
+
+    return activations
+
+
 def make_supernet(
     space: SearchSpace,
     image_shape: tuple[int, int, int],
@@ -65,7 +91,7 @@ def make_supernet(
     Args:
         space: a chain or cell space.
         image_shape: (H, W, C) of the images.
-        normalisation: see `nets/norm.py`.
+        normalisation: see `nets/norm.py`; "none" leaves scale and bias alone, which proxies want and training does not.
         readout: "flatten" or "mean", how the last feature map becomes the embedding.
         execution: "switch" runs one branch a block and needs one-hot, unbatched masks (loop over genotypes); "folded"
             takes any mask, batched or relaxed, at the price of one convolution of the largest extent.
@@ -79,9 +105,7 @@ def make_supernet(
         ValueError: an unknown name.
     """
     check_names(normalisation, readout, conv, execution, dtype)
-    module = {"chain": ChainSupernet, "cell": CellSupernet}[space.family](
-        spec=space.spec, normalisation=normalisation, execution=execution, implementation=conv
-    )
+    module = _module(space, normalisation, execution, conv)
     mask_shape = (space.num_slots, space.max_choices)
 
     def init(key: Array) -> Params:

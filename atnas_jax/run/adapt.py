@@ -15,6 +15,7 @@ from atnas_jax.rng import stream
 from atnas_jax.run.build import evaluation_learner, feasibility
 from atnas_jax.run.compiled import compiled, stopwatch
 from atnas_jax.run.meta_network import MetaNetwork, load_meta_network
+from atnas_jax.run.proxy import support_score
 from atnas_jax.search.genetic import genetic
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.slots import mask_of
@@ -146,13 +147,15 @@ def make_programs(
     feasible = feasibility(config, space, network.image_shape)
     strategy = genetic(space, population=size, elites=min(2, size - 1), feasible=feasible)
     warm = network.population[:size]
+    scored = support_score(config, space, network.image_shape, ways, AXIS)
 
     def choose(params, key, x, y):
         first, second = jax.random.split(key)
         pseudo = pseudo_episodes(first, x, y, labels, folds=settings.folds, copies=settings.copies)
         found = adapt_architecture(
-            second, learner, space, strategy, params, warm, pseudo, rounds, feasible=feasible, axis=AXIS
-        )
+            second, learner, space, strategy, params, warm, pseudo, rounds,
+            feasible=feasible, axis=AXIS, score=scored(params, x, y),
+        )  # fmt: skip
         return found[0]
 
     def learn(params, genotype, x, y):

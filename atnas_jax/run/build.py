@@ -14,6 +14,7 @@ from atnas_jax.data.episodes import EpisodeSpec
 from atnas_jax.data.sources import load
 from atnas_jax.data.table import DataSet, channel_statistics, check_episode_spec
 from atnas_jax.devices import AXIS, devices_for, make_mesh, replicated
+from atnas_jax.meta.distill import Teacher
 from atnas_jax.meta.learners import make_learner
 from atnas_jax.nets.norm import is_transductive, other_normalisation
 from atnas_jax.nets.supernet import make_supernet
@@ -22,7 +23,8 @@ from atnas_jax.run.config import evaluation_steps, strategy_options
 from atnas_jax.search.strategies import make_strategy
 from atnas_jax.space import cell, chain
 from atnas_jax.space.cost import cost_model
-from atnas_jax.space.slots import SearchSpace, random_genotypes
+from atnas_jax.space.extremes import largest
+from atnas_jax.space.slots import SearchSpace, mask_of, random_genotypes
 from atnas_jax.types import Array, MetaLearner, Strategy
 
 TRIED = 4096  # random genotypes that tell whether limits leave any
@@ -38,6 +40,7 @@ class Parts(NamedTuple):
     image_shape: tuple[int, int, int]
     cost: Callable[[Array], Array]  # genotypes int32 [...,E] -> parameters and multiply-adds int32 [...,2]
     learner: MetaLearner  # of the training episodes
+    control: MetaLearner  # the same without a teacher, for the hand-made network trained alone
     strategy: Strategy  # across tasks
     train_spec: EpisodeSpec
     test_spec: EpisodeSpec
@@ -115,6 +118,7 @@ def build(config: ConfigDict) -> Parts:
     for split in ("meta_valid", "meta_test"):
         check_episode_spec(dataset, split, test.ways, test.shots, test.queries)
     _check_limits(config, space, image_shape)
+    alone = _learner(config, space, image_shape, train.ways, "", config.learner.inner_steps)
     return Parts(
         mesh=mesh,
         dataset=dataclasses.replace(dataset, table=jax.device_put(dataset.table, replicated(mesh))),
@@ -122,7 +126,8 @@ def build(config: ConfigDict) -> Parts:
         space=space,
         image_shape=image_shape,
         cost=cost,
-        learner=_learner(config, space, image_shape, train.ways, "", config.learner.inner_steps),
+        learner=_taught(config, space, image_shape) if train.distill else alone,
+        control=alone,
         strategy=make_search(config, space, image_shape),
         train_spec=EpisodeSpec(train.ways, train.shots, train.queries, train.rotations, train.flip),
         test_spec=EpisodeSpec(test.ways, test.shots, test.queries),
@@ -181,7 +186,12 @@ def _check_hand_made(space: SearchSpace) -> None:
         raise ValueError(f"{error}; add it, or set search.anchor to 'never' and meta_test.conv4 to False") from error
 
 
-def _learner(config, space, image_shape, ways, normalisation, inner_steps) -> MetaLearner:
+def _taught(config, space, image_shape) -> MetaLearner:
+    teacher = Teacher(mask_of(space, largest(space)), config.train.distill)
+    return _learner(config, space, image_shape, config.train.ways, "", config.learner.inner_steps, teacher)
+
+
+def _learner(config, space, image_shape, ways, normalisation, inner_steps, teacher=None) -> MetaLearner:
     train, learner, net = config.train, config.learner, config.net
     model = make_supernet(
         space,
@@ -203,6 +213,7 @@ def _learner(config, space, image_shape, ways, normalisation, inner_steps) -> Me
         inner_steps=inner_steps,
         inner_lr=learner.inner_lr,
         inner_optimiser=learner.inner_optimiser,
+        teacher=teacher,
         task_batch=train.task_batch,
         axis=AXIS,
     )

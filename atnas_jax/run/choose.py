@@ -14,6 +14,7 @@ from atnas_jax.devices import AXIS, map_rows
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, evaluation_learner, feasibility
 from atnas_jax.run.compiled import stopwatch
+from atnas_jax.run.proxy import support_score
 from atnas_jax.run.state import RunState, ranked_population
 from atnas_jax.search.genetic import genetic
 from atnas_jax.search.random_search import random_search
@@ -76,6 +77,7 @@ def chooser(config: ConfigDict, parts: Parts) -> Callable:
     evolved = genetic(space, population=size, elites=min(2, size - 1), feasible=feasible)
     drawn = random_search(space, population=size, feasible=feasible)
     labels = np.repeat(np.arange(test.ways), test.shots)
+    scored = support_score(config, space, parts.image_shape, test.ways)
 
     def either(at_random: Array, warm: Array) -> Strategy:
         def pick(a, b):
@@ -90,7 +92,9 @@ def chooser(config: ConfigDict, parts: Parts) -> Callable:
         first, second = jax.random.split(stream(config.seed, "adapt", number))
         pseudo = pseudo_episodes(first, support_x, support_y, labels, folds=adapt.folds, copies=adapt.copies)
         strategy, rounds = either(at_random, warm), adapt.generations
-        return adapt_architecture(second, learner, space, strategy, params, None, pseudo, rounds, feasible=feasible)[0]
+        score = scored(params, support_x, support_y)
+        arguments = (second, learner, space, strategy, params, None, pseudo, rounds)
+        return adapt_architecture(*arguments, feasible=feasible, score=score)[0]
 
     def choose_all(params, warm, at_random, index, table):
         episodes = episodes_of(config, parts, index, table)

@@ -12,8 +12,11 @@ from atnas_jax.meta.learners import INNER_OPTIMISERS, LEARNERS
 from atnas_jax.nets.conv import IMPLEMENTATIONS
 from atnas_jax.nets.norm import NORMALISATIONS
 from atnas_jax.nets.supernet import DTYPES, EXECUTIONS, READOUTS
+from atnas_jax.proxies import PROXIES
 from atnas_jax.run.defaults import ROWS, default_config
+from atnas_jax.search.sampling import SAMPLERS
 from atnas_jax.search.strategies import STRATEGIES
+from atnas_jax.space.extremes import KINDS
 
 _CHOICES = {
     "train.schedule": ("cosine", "constant"),
@@ -30,16 +33,25 @@ _CHOICES = {
     "learner.head": HEADS,
     "learner.inner_optimiser": tuple(INNER_OPTIMISERS),
     "search.strategy": tuple(STRATEGIES),
-    "search.sampler": ("fair", "uniform"),
+    "search.sampler": SAMPLERS,
+    "search.prefilter": ("none", *PROXIES, "params", "macs"),
+    "adapt.score": ("loss", *PROXIES),
     "search.racing": ("halving", "none"),
     "search.anchor": ("always", "warmup", "never"),
 }
-_SHARES = ("train.warmup", "search.population_share")
+_SHARES = ("train.warmup", "search.population_share", "search.open_by")
 _SEEDS = ("seed", "protocol.seed")
 _AT_LEAST = {
     -1: ("learner.eval_inner_steps",),
     0: (
-        *("data.image_size", "data.difficulty", "train.clip", "learner.inner_steps", "learner.inner_lr"),
+        *(
+            "data.image_size",
+            "data.difficulty",
+            "train.clip",
+            "train.distill",
+            "learner.inner_steps",
+            "learner.inner_lr",
+        ),
         *("search.max_params", "search.max_macs", "log.checkpoint_minutes"),
     ),
     1e-9: ("train.outer_lr",),
@@ -49,6 +61,7 @@ _AT_LEAST = {
             "train.chunk",
             "train.task_batch",
             "search.batch",
+            "search.prefilter_factor",
             "adapt.copies",
             "adapt.generations",
             "search.generations",
@@ -105,14 +118,23 @@ def check_config(config: ConfigDict) -> None:
 
 
 def stored_config(record: dict[str, Any]) -> ConfigDict:
-    """Return the locked config of what JSON held, where a tuple has become a list."""
+    """Return the locked config of what JSON held, where a tuple has become a list.
+
+    A setting that is younger than the record has its default, which is what there was before it.
+    """
 
     def restore(value):
         if isinstance(value, dict):
             return {name: restore(below) for name, below in value.items()}
         return tuple(map(restore, value)) if isinstance(value, list) else value
 
-    return ConfigDict(restore(record)).lock()
+    def fill(given, defaults):
+        return defaults | {
+            name: fill(value, defaults.get(name, {})) if isinstance(value, dict) else value
+            for name, value in given.items()
+        }
+
+    return ConfigDict(fill(restore(record), default_config().to_dict())).lock()
 
 
 def chunk_of(config: ConfigDict) -> int:
@@ -162,6 +184,8 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
             f"learner.inner_steps 0 with {learner.name!r} and head {learner.head!r} learns nothing; "
             "take inner_steps 1 or more, or head 'prototypes' with 'maml'"
         )
+    if train.distill and learner.name == "reptile":
+        yield f"train.distill {train.distill} needs a query loss, which 'reptile' has not; take 'fomaml' or distill 0"
     if train.steps % chunk_of(config):
         yield f"train.steps {train.steps} is not a multiple of train.chunk {train.chunk}"
     if train.tasks % train.task_batch:
@@ -173,6 +197,11 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
             f"learner.head 'matrix' is made for train.ways {train.ways} and cannot serve protocol.ways "
             f"{config.protocol.ways}; make them equal or take another head"
         )
+    if search.sampler == "sandwich" and train.tasks < 2 + (search.anchor != "never"):
+        yield (
+            f"search.sampler 'sandwich' with search.anchor {search.anchor!r} leaves no room for both extremes in "
+            f"train.tasks {train.tasks}; raise it"
+        )
     objectives = search.objectives
     if objectives[:1] != ("accuracy",) or len(set(objectives)) != len(objectives):
         yield f"search.objectives is {objectives!r}; it must be distinct names, the first 'accuracy'"
@@ -180,6 +209,7 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
         yield f"search.strategy {search.strategy!r} looks at the first of {objectives!r} alone; take strategy 'nsga2'"
     for name, chosen, known in (
         ("search.objectives", objectives, ("accuracy", "params", "macs")),
+        ("search.progressive", search.progressive, KINDS),
         ("meta_test.rows", config.meta_test.rows, ROWS),
     ):
         if unknown := [entry for entry in chosen if entry not in known]:

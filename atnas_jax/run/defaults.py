@@ -48,6 +48,9 @@ def _data_and_episodes() -> dict:
             "warmup": 0.3,  # share of the steps before the first generation
             "outer_lr": 1e-3,  # Adam
             "schedule": "cosine",  # "cosine" to 0 over the steps, or "constant"
+            # Weight of KL(largest subnet || the one that trains) in the query loss, both adapted to the same support
+            # (in-place distillation, BigNAS); 0 is none. It costs one more adaptation a task.
+            "distill": 0.0,
             "clip": 10.0,  # largest global norm of an outer gradient; 0 is no limit
         },
     }
@@ -65,6 +68,7 @@ def _network() -> dict:
                 "strides": (2, 2, 2, 2),  # per block, 1 or 2
                 "downsample": "pool",  # "pool": 2x2 max-pooling after norm and relu; "stride": the op strides
                 "residual": False,  # a block adds its input
+                "elastic_kernel": False,  # conv3 and sep3 are made of the middle of conv5 and sep5, see nets/elastic.py
             },
             "cell": {
                 "ops": ("conv3", "sep3", "max3", "avg3", "identity"),
@@ -96,6 +100,7 @@ def _learning() -> dict:
             "eval_inner_steps": -1,  # of evaluation and novel tasks; -1 is inner_steps
         },
         "adapt": {  # the search on the support set of one novel task
+            "score": "loss",  # of pseudo-queries after adaptation; or "naswot", "grad_norm", "synflow" before any
             "generations": 2,
             "population": 8,
             "folds": 5,  # of the support set where shots >= 2, at most `shots`
@@ -114,9 +119,18 @@ def _search() -> dict:
             # "halving": who is behind on the first episodes of a generation is not scored on the rest; "none": all are
             # scored on all. Several objectives never race, as who loses by one may win by another.
             "racing": "halving",
+            # A zero-cost score at the meta-weights that picks whom to evaluate among prefilter_factor times as many:
+            # "naswot", "grad_norm", "synflow", "params", "macs" (the largest), or "none".
+            "prefilter": "none",
+            "prefilter_factor": 4,
             "batch": 1,  # pairs of genotype and episode evaluated together; more than 1 needs net.execution "folded"
             "options": _strategy_options(),
-            "sampler": "fair",  # of the masks that train: "fair" (every op once per round) or "uniform"
+            # Of the masks that train: "fair" (every op once per round), "uniform", "sandwich" (the largest and the
+            # smallest in every step), "progressive" (the largest alone, then smaller ones too), "pool" (the population)
+            # or "policy" (what the strategy asks).
+            "sampler": "fair",
+            "progressive": ("op", "depth", "width"),  # kinds of slots that open, in order; others are always open
+            "open_by": 0.3,  # share of the steps after which "progressive" has opened everything
             # When the first episode of a step trains the hand-made network, as the sandwich rule trains the largest one
             # (BigNAS, Yu et al. 2020): "always", "warmup" (until the first generation) or "never".
             "anchor": "warmup",

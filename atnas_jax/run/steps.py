@@ -15,25 +15,30 @@ from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, feasibility, hand_made
 from atnas_jax.run.compiled import compiled
 from atnas_jax.run.config import chunk_of
-from atnas_jax.search.samplers import mixed, strictly_fair, uniform
+from atnas_jax.run.proxy import make_score
+from atnas_jax.search.prefilter import prefilter
+from atnas_jax.search.samplers import mixed
+from atnas_jax.search.sampling import make_sampler
 from atnas_jax.space.slots import mask_of
 from atnas_jax.types import MetaLearner
 
-SAMPLERS = {"fair": strictly_fair, "uniform": uniform}
+PROXY_EPISODES = 4  # of meta_valid, over whose support sets a prefilter averages
 
 
 class Programs(NamedTuple):
     """Compiled programs.
 
     train(meta, genotypes [chunk,T,E], table) -> (meta, metrics of the chunk); donates meta
+    control: the same without distillation, which is `train` itself where there is none
     draw(search, step, share, anchored) -> genotypes int32 [chunk,T,E] to train with
-    ask(search, generation) -> genotypes int32 [P,E] to evaluate
+    ask(search, generation, params, table) -> genotypes int32 [P,E] to evaluate; a prefilter reads the last two
     fitness(params, genotypes [P,E], order [P], rungs [R,2], first episode, table) -> (fitness [P,M], -inf beyond the
         limits; how many evaluations int32 []; order [P], best first), see `race`
     tell(search, genotypes [P,E], fitness [P,M]) -> search
     """
 
     train: Callable
+    control: Callable
     draw: Callable
     ask: Callable
     fitness: Callable
@@ -58,31 +63,39 @@ def make_programs(
     """
     train, search_config, space = config.train, config.search, parts.space
     statistics = parts.normalise
-    sampler = SAMPLERS[search_config.sampler]
+    sampler = make_sampler(
+        search_config.sampler,
+        space,
+        parts.strategy,
+        tasks=train.tasks,
+        order=tuple(search_config.progressive),
+        opened=round(search_config.open_by * train.steps),
+    )
     chunk = chunk_of(config)
 
-    def train_chunk(meta, genotypes, table):
-        def one(meta, genotypes):
-            key = stream(config.seed, "train", meta.step)
-            episodes = sample_episodes(key, table, table.meta_train, parts.train_spec, train.tasks, statistics)
-            return parts.learner.step(meta, mask_of(space, genotypes), episodes)
+    def trainer(learner):
+        def train_chunk(meta, genotypes, table):
+            def one(meta, genotypes):
+                key = stream(config.seed, "train", meta.step)
+                episodes = sample_episodes(key, table, table.meta_train, parts.train_spec, train.tasks, statistics)
+                return learner.step(meta, mask_of(space, genotypes), episodes)
 
-        meta, metrics = jax.lax.scan(one, meta, genotypes)
-        return meta, jax.tree.map(jnp.mean, metrics)
+            meta, metrics = jax.lax.scan(one, meta, genotypes)
+            return meta, jax.tree.map(jnp.mean, metrics)
+
+        return compiled(train_chunk, clock, donate=(0,), mesh=parts.mesh, note=note)
 
     def draw(search, step, share, anchored):
         key = stream(config.seed, "masks", step)
-        rows = mixed(key, space, chunk * train.tasks, search.population, search.fitness[:, 0], share, sampler)
+        base = sampler(search, step)
+        rows = mixed(key, space, chunk * train.tasks, search.population, search.fitness[:, 0], share, base)
         rows = rows.reshape(chunk, train.tasks, space.num_slots)
         if search_config.anchor == "never":
             return rows
         return jnp.where(anchored, rows.at[:, 0].set(hand_made(space)), rows)
 
     def fitness(params, genotypes, order, rungs, first, table):
-        index = first + jnp.arange(search_config.episodes)
-        episodes = fixed_episodes(
-            parts.dataset.fingerprint, "meta_valid", config.protocol.seed, index, table, parts.test_spec, statistics
-        )
+        episodes = valid_episodes(first + jnp.arange(search_config.episodes), table)
         if feasible is not None:
             fits = feasible(genotypes)[order]
             order = order[jnp.argsort(~fits, stable=True)]
@@ -92,8 +105,19 @@ def make_programs(
         values = jnp.concatenate([fitness_of(accuracy, seen, order)[:, None], -costs(genotypes)], 1)
         return drop_infeasible(feasible, genotypes, values), seen.sum(), order
 
-    def ask(search, generation):
-        return parts.strategy.ask(stream(config.seed, "ask", generation), search)
+    def ask(search, generation, params, table):
+        key = stream(config.seed, "ask", generation)
+        if search_config.prefilter == "none":
+            return parts.strategy.ask(key, search)
+        index = generation * search_config.episodes + jnp.arange(min(PROXY_EPISODES, search_config.episodes))
+        score = make_score(config, space, parts.image_shape)
+        asked = prefilter(parts.strategy.ask, score, search_config.prefilter_factor)
+        return asked(key, search, params, valid_episodes(index, table))
+
+    def valid_episodes(index, table):
+        return fixed_episodes(
+            parts.dataset.fingerprint, "meta_valid", config.protocol.seed, index, table, parts.test_spec, statistics
+        )
 
     feasible = feasibility(config, space, parts.image_shape)
     wanted = [("params", "macs").index(name) for name in search_config.objectives[1:]]
@@ -101,8 +125,10 @@ def make_programs(
     def costs(genotypes):
         return parts.cost(genotypes)[:, jnp.asarray(wanted, jnp.int32)].astype(jnp.float32)
 
+    training = trainer(parts.learner)
     return Programs(
-        compiled(train_chunk, clock, donate=(0,), mesh=parts.mesh, note=note),
+        training,
+        training if parts.control is parts.learner else trainer(parts.control),
         *(compiled(function, clock, mesh=parts.mesh) for function in (draw, ask)),
         compiled(fitness, clock, mesh=parts.mesh, note=note),
         compiled(parts.strategy.tell, clock, mesh=parts.mesh),

@@ -94,7 +94,7 @@ def search_unit(run: Run, state: RunState, unit: int) -> RunState:
 
 
 def control_unit(run: Run, state: RunState) -> RunState:
-    """Train the hand-made network for one chunk: the same program, recipe and episodes under one mask."""
+    """Train the hand-made network for one chunk: the same recipe and episodes under one mask, and no teacher."""
     tasks, slots = run.config.train.tasks, run.parts.space.num_slots
     genotypes = jnp.broadcast_to(hand_made(run.parts.space), (chunk_of(run.config), tasks, slots))
     return state._replace(control=train(run, state.control, genotypes, "control", "control_s", {}))
@@ -103,7 +103,8 @@ def control_unit(run: Run, state: RunState) -> RunState:
 def train(run: Run, meta: MetaState, genotypes: Array, phase: str, ledger: str, shown: dict[str, str]) -> MetaState:
     """Take one chunk of outer steps on genotypes [chunk,T,E], and tell it."""
     taken, steps = stopwatch(run.notes), run.config.train.steps
-    meta, found = run.programs.train(meta, genotypes, run.parts.dataset.table)
+    program = run.programs.train if phase == "meta_train" else run.programs.control
+    meta, found = program(meta, genotypes, run.parts.dataset.table)
     found, step = {name: float(value) for name, value in found.items()}, int(meta.step)
     seconds = taken()
     run.notes[ledger] += seconds
@@ -145,7 +146,7 @@ def generation(run: Run, state: RunState) -> RunState:
     """
     config, parts, number = run.config, run.parts, len(run.notes["history"])
     taken = stopwatch(run.notes)
-    asked = run.programs.ask(state.search, jnp.int32(number))
+    asked = run.programs.ask(state.search, jnp.int32(number), state.meta.params, parts.dataset.table)
     first = jnp.int32(number * config.search.episodes)
     order, rungs = jnp.arange(len(asked)), rungs_of(config, config.search.episodes)
     fitness, scored, _ = run.programs.fitness(state.meta.params, asked, order, rungs, first, parts.dataset.table)

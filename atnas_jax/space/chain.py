@@ -14,6 +14,7 @@ import numpy as np
 from atnas_jax.space.slots import SearchSpace, check_ops
 
 DEPTH_SLOT = 0
+NESTED = {"conv3": "conv5", "sep3": "sep5"}  # what elastic kernels derive from what, see nets/elastic.py
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class ChainSpec:
         strides: per block, 1 or 2.
         downsample: "stride": the op itself strides; "pool": 2x2 max-pool after norm and relu.
         residual: whether a block adds its input; the op "none" needs it.
+        elastic_kernel: where a block may choose conv5 and conv3, or sep5 and sep3, the smaller kernel is made of the
+            larger one, see `nets/elastic.py`; the networks and their costs are the same.
     """
 
     ops: tuple[tuple[str, ...], ...]
@@ -35,6 +38,7 @@ class ChainSpec:
     strides: tuple[int, ...]
     downsample: str = "stride"
     residual: bool = False
+    elastic_kernel: bool = False
 
 
 def op_slot(block: int) -> int:
@@ -96,6 +100,8 @@ def _check(spec: ChainSpec) -> None:
         check_ops(ops, f"chain block {block}")
         if "none" in ops and not spec.residual:
             raise ValueError(f"chain block {block}: op 'none' cuts the chain; set residual=True or drop it")
+    if spec.elastic_kernel and not any({*pair} <= {*ops} for ops in spec.ops for pair in NESTED.items()):
+        raise ValueError("chain: elastic_kernel needs a block with both conv5 and conv3, or both sep5 and sep3")
     for name, values in (("widths", spec.widths), ("depths", spec.depths)):
         if not values or values[0] < 1 or any(a >= b for a, b in pairwise(values)):
             raise ValueError(f"chain: {name} {values!r} must be positive integers in ascending order")

@@ -1,12 +1,13 @@
 """Settings: every config of the repository is sound, and a wrong setting is refused in one line that helps."""
 
+import json
 import math
 import runpy
 from pathlib import Path
 
 import pytest
 
-from atnas_jax.run.config import check_config, setting_names, strategy_options, unknown_setting
+from atnas_jax.run.config import check_config, setting_names, stored_config, strategy_options, unknown_setting
 from atnas_jax.run.defaults import default_config
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
@@ -107,6 +108,17 @@ def test_contradictions_are_refused_and_their_cures_pass():
 def test_whole_numbers_pass_for_real_ones():
     config = default_config()
     config.learner.inner_lr = 1
+    check_config(config)
+
+
+def test_a_record_older_than_a_setting_has_its_default():
+    record = json.loads(json.dumps(default_config().to_dict()))
+    record["train"]["steps"] = 700
+    del record["adapt"]["score"], record["space"]["chain"]["elastic_kernel"]
+    config = stored_config(record)
+    expected = default_config()
+    expected.train.steps = 700
+    assert config == expected and config.is_locked
     check_config(config)
 
 

@@ -3,11 +3,21 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from atnas_jax.search.samplers import mixed, strictly_fair, uniform
-from atnas_jax.space.slots import SearchSpace
+from atnas_jax.meta.learners import make_learner
+from atnas_jax.nets.supernet import make_supernet
+from atnas_jax.search.genetic import genetic
+from atnas_jax.search.random_search import random_search
+from atnas_jax.search.samplers import mixed, policy, pool, progressive, sandwich, stage_at, strictly_fair, uniform
+from atnas_jax.search.sampling import SAMPLERS, make_sampler
+from atnas_jax.space.chain import ChainSpec, chain_space
+from atnas_jax.space.extremes import largest, opening_stages, smallest
+from atnas_jax.space.slots import SearchSpace, choice_mask, mask_of
+from atnas_jax.types import Episode
 
+pytestmark = pytest.mark.usefixtures("few_optimisations")
 CARDS = (3, 1, 2, 5, 3)
 SPACE = SearchSpace("toy", (), tuple(f"s{i}" for i in range(5)), tuple(tuple(map(str, range(c))) for c in CARDS))
 
@@ -76,3 +86,132 @@ def test_mixed_skips_failed_members_unless_none_was_told():
 def test_mixed_takes_another_base():
     rows = mixed(jax.random.key(3), SPACE, 50, POPULATION, FITNESS, 0.0, base=uniform)
     np.testing.assert_array_equal(rows, uniform(jax.random.split(jax.random.key(3), 3)[0], SPACE, 50))
+
+
+LADDER = chain_space(ChainSpec((("conv5", "conv3", "identity"),) * 2, (2, 4, 8), (1, 2), (1, 1)))
+CHAIN = chain_space(ChainSpec((("conv1", "conv3", "sep3"),) * 2, (2,), (2,), (1, 1)))
+
+
+def trained(rows):
+    """Return bool [n,blocks,ops]: whose weights get a gradient that is not zero when row r trains alone."""
+    supernet = make_supernet(CHAIN, (4, 4, 1), normalisation="layer")
+    x = jax.random.normal(jax.random.key(1), (2, 4, 4, 1))
+    weight = jax.random.normal(jax.random.key(2), (supernet.features,))
+
+    def loss(params, genotype):
+        return (supernet.apply(params, x, mask_of(CHAIN, genotype)) @ weight).sum()
+
+    @jax.jit
+    def gradients(params, rows):
+        found = jax.lax.map(lambda row: jax.grad(loss)(params, row), rows)
+        moved = [
+            [jnp.stack([(leaf != 0).reshape(len(rows), -1).any(1) for leaf in found[f"block{b}"][op].values()]).all(0)
+             for op in ops] for b, ops in enumerate(CHAIN.spec.ops)
+        ]  # fmt: skip
+        return jnp.moveaxis(jnp.asarray(moved), -1, 0)
+
+    return np.asarray(gradients(supernet.init(jax.random.key(0)), rows))
+
+
+def test_after_200_strict_steps_every_op_was_trained_200_times_and_in_uniform_ones_counts_spread():
+    """By count of gradients that are not zero, which is what strict fairness is about (FairNAS, 3)."""
+    steps, ops = 200, 3
+    fair = trained(strictly_fair(jax.random.key(0), CHAIN, steps * ops))
+    sub_steps = fair.reshape(steps, ops, 2, ops)
+    assert (sub_steps.sum(1) == 1).all()  # each op in exactly one sub-step of every step
+    assert (sub_steps.sum(3) == 1).all()  # and each sub-step trains one op of every slot
+    assert (fair.sum(0) == steps).all()
+    loose = trained(uniform(jax.random.key(0), CHAIN, steps * ops)).sum(0)
+    assert loose.sum() == 2 * steps * ops and loose.std() > 3
+
+
+def test_the_masks_of_a_strict_step_sum_to_one_and_their_order_changes_nothing():
+    """Sub-steps are the tasks of one outer step, whose gradients are summed before the optimiser acts (FairNAS, 3)."""
+    rows = strictly_fair(jax.random.key(3), CHAIN, 3)
+    ops = np.asarray(mask_of(CHAIN, rows)).sum(0)[[1, 3]]
+    np.testing.assert_array_equal(ops, np.ones((2, 3)))
+    model = make_supernet(CHAIN, (4, 4, 1))
+    learner = make_learner("fomaml", model, optax.sgd(1.0), ways=2)
+    state = learner.init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (6, 4, 4, 1))
+    episode = Episode(x[:2], jnp.arange(2), x[2:], jnp.asarray([0, 1, 0, 1]))
+    episodes = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), episode)
+    step = jax.jit(learner.step)
+    first, second = (
+        step(state, mask_of(CHAIN, rows[order]), episodes)[0].params for order in np.asarray([[0, 1, 2], [2, 0, 1]])
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5), first, second)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), first["body"], state.params["body"])
+    assert all(jax.tree.leaves(moved))
+
+
+def test_sandwich_has_both_extremes_in_every_step():
+    rows = np.asarray(jax.jit(lambda key: sandwich(key, LADDER, 4000, 4))(jax.random.key(0))).reshape(1000, 4, -1)
+    assert (rows[:, 3] == largest(LADDER)).all() and (rows[:, 2] == smallest(LADDER)).all()
+    others = rows[:, :2].reshape(2000, -1)
+    for slot, card in enumerate(LADDER.cards):
+        counts = np.bincount(others[:, slot], minlength=card)
+        assert np.all(np.abs(counts - 2000 / card) < 5 * np.sqrt(2000 / card))
+
+
+def test_progressive_never_leaves_its_stage_and_ends_uniform():
+    """6 stages (3 extents, 2 depths, 3 widths: 1 + 2 + 1 + 2) over 50 steps, in chunks of 20 steps of 3 rows."""
+    stages = opening_stages(LADDER, ("op", "depth", "width"))
+    assert len(stages) == 6
+    at = make_sampler("progressive", LADDER, None, tasks=3, order=("op", "depth", "width"), opened=50)
+    draw = jax.jit(lambda key, step: at(None, step)(key, LADDER, 60))
+    seen = np.zeros_like(stages)
+    for chunk in range(60):
+        step = 20 * (chunk % 4)
+        rows = np.asarray(draw(jax.random.key(chunk), jnp.int32(step)))
+        for number, row in enumerate(rows):
+            stage = min((step + number // 3) // 10, 5)
+            assert stages[stage, np.arange(5), row].all()
+            seen[stage, np.arange(5), row] = True
+    np.testing.assert_array_equal(seen, stages)  # and everything of a stage comes up
+    assert draw._cache_size() == 1
+    everything = jnp.broadcast_to(choice_mask(LADDER), (5000, 5, 3))
+    last = np.asarray(progressive(jax.random.key(1), LADDER, 5000, everything))
+    for slot, card in enumerate(LADDER.cards):
+        counts = np.bincount(last[:, slot], minlength=card)
+        assert len(counts) == card and np.all(np.abs(counts - 5000 / card) <= 5 * np.sqrt(5000 / card))
+
+
+def test_a_schedule_of_no_steps_allows_everything_at_once():
+    assert np.asarray(stage_at(jnp.arange(3), 4, 0)).tolist() == [3, 3, 3]
+    assert np.asarray(stage_at(jnp.arange(8), 3, 6)).tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
+
+
+def test_pool_is_uniform_over_the_living():
+    rows = np.asarray(pool(jax.random.key(0), POPULATION, FITNESS.at[2].set(-jnp.inf), 3000))
+    assert members(rows) == {0, 1, 3, 4, 5}
+    assert np.all(np.abs(np.unique(rows, axis=0, return_counts=True)[1] - 600) < 5 * np.sqrt(600))
+    assert members(pool(jax.random.key(0), POPULATION, jnp.full(6, -jnp.inf), 3000)) == set(range(6))
+
+
+def test_policy_is_what_the_strategy_asks():
+    strategy = genetic(SPACE, population=6, elites=2)
+    state = strategy.tell(strategy.init(jax.random.key(0)), POPULATION, FITNESS[:, None])
+    rows = np.asarray(jax.jit(lambda key: policy(key, strategy.ask, state, 15))(jax.random.key(5)))
+    ask = jax.jit(strategy.ask)
+    for part, key in enumerate(jax.random.split(jax.random.key(5), 3)):
+        asked = ask(key, state)
+        np.testing.assert_array_equal(rows[6 * part : 6 * part + 6], asked[: 6 if part < 2 else 3])
+    np.testing.assert_array_equal(rows[6:8], POPULATION[jnp.asarray([1, 3])])  # elites, asked each time
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_by_name(name):
+    strategy = random_search(LADDER, population=4)
+    state = strategy.init(jax.random.key(0))
+    at = make_sampler(name, LADDER, strategy, tasks=2, order=("depth",), opened=4)
+    rows = jax.jit(lambda key, step: at(state, step)(key, LADDER, 6))(jax.random.key(1), jnp.int32(0))
+    assert rows.shape == (6, 5) and rows.dtype == jnp.int32
+    assert (np.asarray(rows) >= 0).all() and (np.asarray(rows) < np.asarray(LADDER.cards)).all()
+
+
+def test_what_cannot_sample_is_refused():
+    with pytest.raises(ValueError, match=r"search\.sampler='x' is unknown; choose one of fair"):
+        make_sampler("x", LADDER, None, tasks=2, order=(), opened=0)
+    with pytest.raises(ValueError, match=r"needs train\.tasks 2 or more"):
+        make_sampler("sandwich", LADDER, None, tasks=1, order=(), opened=0)

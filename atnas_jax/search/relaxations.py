@@ -1,11 +1,11 @@
 """Masks relaxed from logits, so that the gradient of a loss with respect to the mask moves them.
 
-| name         | mask                                     | its gradient goes through          | published as               |
-|--------------|------------------------------------------|------------------------------------|----------------------------|
-| softmax      | softmax(logits / t), small entries pruned | the same                          | DARTS, MetaNAS, T-NAS      |
-| gumbel       | softmax((logits + g) / t), g ~ Gumbel(0,1) | the same                         | FBNet, Wu et al. 2019, eq. 7 |
-| gumbel_hard  | one-hot at the largest entry of gumbel's | that of gumbel                     | GDAS, Dong & Yang 2019, eq. 5 and 6 |
-| binary_gates | one-hot, drawn from softmax(logits)      | softmax(logits), or that of a pair | ProxylessNAS, Cai et al. 2019, eq. 3 and 4 |
+| name         | mask                                       | the gradient goes through      | published as            |
+|--------------|--------------------------------------------|--------------------------------|-------------------------|
+| softmax      | softmax(logits / t), small entries pruned  | the mask                       | DARTS, MetaNAS, T-NAS   |
+| gumbel       | softmax((logits + g) / t), g ~ Gumbel(0,1) | the mask                       | FBNet, Wu et al. 2019   |
+| gumbel_hard  | one-hot at the largest entry of gumbel's   | gumbel's                       | GDAS, Dong & Yang 2019  |
+| binary_gates | one-hot, drawn from softmax(logits)        | softmax(logits), of all or two | ProxylessNAS, Cai 2019  |
 """
 
 from collections.abc import Callable

@@ -36,7 +36,7 @@ def exact_tables(
 
 
 def expected_cost(space: SearchSpace, tables: CostTables) -> Callable[[Array], Array]:
-    """Return mask float32 [E,O] -> float32 [], the exact mean cost of genotypes whose slots are independent draws of it.
+    """Return mask float32 [E,O] -> float32 [], the mean cost of genotypes whose slots are independent draws of it.
 
     E[cost] is a sum of products of the slots' probabilities, hence smooth and linear in each slot (ProxylessNAS, Cai et
     al. 2019, equation 5, has one op a block; here a block also depends on its depth and on two widths).

@@ -17,6 +17,7 @@ from atnas_jax.space.slots import SearchSpace, choice_mask, mask_of
 
 CARDS = (4, 3, 4, 1, 2, 4)
 SPACE = SearchSpace("toy", (), tuple(f"s{i}" for i in range(6)), tuple(tuple(map(str, range(card))) for card in CARDS))
+pytestmark = pytest.mark.usefixtures("few_optimisations")
 KINDS = {name: {} for name in BY_GRADIENT} | {"binary_gates two": {"mode": "two"}, "softmax pruned": {"prune": 0.1}}
 
 
@@ -198,11 +199,11 @@ def check_lut(table, constant, steps=400):
     assert walk("mul_log", target) < 0.9 * target
 
 
-def test_expected_latency_reaches_its_target_where_accuracy_is_flat(few_optimisations):
+def test_expected_latency_reaches_its_target_where_accuracy_is_flat():
     check_lut(np.random.default_rng(0).exponential(1.0, (22, 9)), 1.0)
 
 
-def test_expected_latency_reaches_its_target_on_a_raspberry_pi(shared_data, few_optimisations):
+def test_expected_latency_reaches_its_target_on_a_raspberry_pi(shared_data):
     with np.load(shared_data / "tabular" / "fbnet_latency.npz") as file:
         device = list(file["devices"]).index("raspi4")
         check_lut(file["lut_ms"][device], float(file["lut_const_ms"][device]))

@@ -1,4 +1,4 @@
-"""A search across tasks by the gradient of the mask: what it spends, what trains, what it leaves, and that it resumes."""
+"""A search across tasks by the gradient of the mask: what it spends, what trains, what it leaves, how it resumes."""
 
 import json
 import os
@@ -52,9 +52,13 @@ def test_the_budget_is_that_of_a_race(tiny):
 @pytest.mark.parametrize("family", ["chain", "cell"])
 def test_the_gradient_reaches_every_choice_and_is_that_of_the_loss(tiny, family):
     """At a mixture every choice of every slot (op, width, depth; inputs) has a slope, and it is the right one."""
-    ops = {"space.cell.ops": ("conv3", "max3"), "space.cell.nodes": 2, "space.cell.layers": 2}
-    config = tiny(BASE | ops | {"space.family": family, "space.cell.reductions": (1,), "space.cell.channels": 4,
-                                "learner.name": {"chain": "maml", "cell": "anil"}[family], "net.normalisation": "instance"})  # fmt: skip
+    cells = {"ops": ("conv3", "max3"), "nodes": 2, "layers": 2, "reductions": (1,), "channels": 4}
+    learner = {"chain": "maml", "cell": "anil"}[family]
+    config = tiny(
+        BASE
+        | {f"space.cell.{name}": value for name, value in cells.items()}
+        | {"space.family": family, "learner.name": learner, "net.normalisation": "instance"}
+    )
     parts = build(config)
     scorer = evaluation_learner(config, parts.space, parts.image_shape, 3)
     params = jax.jit(parts.learner.init)(jax.random.key(0)).params
@@ -74,9 +78,8 @@ def test_the_gradient_reaches_every_choice_and_is_that_of_the_loss(tiny, family)
 
         @jax.jit
         def whole(mask):
-            return jnp.mean(jnp.stack([
-                score(scorer, double[0], mask, jax.tree.map(lambda x: x[t], double[1]))[1] for t in range(2)
-            ]))  # fmt: skip
+            each = [jax.tree.map(lambda x, t=t: x[t], double[1]) for t in range(2)]
+            return jnp.stack([score(scorer, double[0], mask, episode)[1] for episode in each]).mean()
 
         direction = rng.normal(size=mask.shape) * real
         ends = [float(whole(mask + sign * 1e-5 * direction)) for sign in (1, -1)]
@@ -211,9 +214,12 @@ def test_a_cost_in_the_loss_draws_a_strategy_to_cheaper_networks(tiny, name):
         ({"search.scalarise": "mul_log", "search.target": 1.0}, "'mul_log' needs more than 1"),
         ({"search.strategy": "genetic", "search.scalarise": "mul_log", "search.target": 5.0}, "take one of softmax"),
         ({"search.max_latency_ms": 1.0}, "search.max_latency_ms needs search.latency"),
-        ({"search.scalarise": "add_linear", "search.target": 1.0, "search.scalarise_cost": "latency"}, "needs search.latency"),
+        (
+            {"search.scalarise": "add_linear", "search.target": 1.0, "search.scalarise_cost": "latency"},
+            "scalarise_cost 'latency' needs search.latency",
+        ),
     ],
-)  # fmt: skip
+)
 def test_contradictions_are_one_line(tiny, changes, says):
     with pytest.raises(ValueError, match=says) as caught:
         check_config(tiny(BASE | changes))

@@ -142,9 +142,9 @@ def test_temperatures_follow_their_schedules():
         ("gumbel", np.log(3.0) + noise[0] - noise[1], lambda step: 5.0 * np.exp(-0.045 * step)),
     ):
         strategy = make(kind, space, steps=91)
+        relax, first = jax.jit(strategy.relax), strategy.init(key)
         for step in (0, 30, 90, 200):
-            state = strategy.init(key)._replace(logits=logits, step=jnp.int32(step))
-            mask = np.asarray(strategy.relax(key, state), np.float64)[0]
+            mask = np.asarray(relax(key, first._replace(logits=logits, step=jnp.int32(step))), np.float64)[0]
             found = difference / np.log(mask[0] / mask[1]) if mask.min() > 0 else 0.0
             np.testing.assert_allclose(found, wanted(min(step, 90)), rtol=4e-3, err_msg=f"{kind} {step}")
 
@@ -245,13 +245,14 @@ def test_training_masks_are_relaxed_by_their_share():
     def relax(key):
         return strategy.relax(key, state)
 
-    masks = training_masks(jax.random.key(0), SPACE, 400, relax, 0.25, strictly_fair)
+    drawn = jax.jit(lambda share: training_masks(jax.random.key(0), SPACE, 120, relax, share, strictly_fair))
+    masks = drawn(0.25)
     one_hot = ((np.asarray(masks) == 0) | (np.asarray(masks) == 1)).all((1, 2))
-    assert 0.19 < 1 - one_hot.mean() < 0.31
+    assert 0.13 < 1 - one_hot.mean() < 0.37  # three deviations
     np.testing.assert_allclose(masks.sum(-1), 1, atol=1e-6)
-    whole = training_masks(jax.random.key(0), SPACE, 12, relax, 0.0, strictly_fair)
+    whole = drawn(0.0)
     np.testing.assert_array_equal(
-        whole.sum(0)[:, :], np.asarray(choice_mask(SPACE)) * (12 / np.asarray(CARDS))[:, None]
+        whole.sum(0)[:, :], np.asarray(choice_mask(SPACE)) * (120 / np.asarray(CARDS))[:, None]
     )
 
 

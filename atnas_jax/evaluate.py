@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from atnas_jax.devices import map_rows
+from atnas_jax.devices import map_rows, sum_rows
 from atnas_jax.meta.losses import accuracy, cross_entropy
 from atnas_jax.search.variation import Feasible
 from atnas_jax.types import Array, Episode, Evaluation, MetaLearner, Params
@@ -63,6 +63,41 @@ def evaluate(
     right, loss = (x.reshape(tasks, number).T for x in found)
     fitness = right.mean(1, keepdims=True) if objectives is None else objectives(right, loss)
     return Evaluation(fitness, right, loss)
+
+
+def mask_gradient(
+    learner: MetaLearner, params: Params, mask: Array, episodes: Episode, batch: int = 1, axis: str | None = None
+) -> tuple[Array, Array, Array]:
+    """Differentiate the mean query loss after adaptation with respect to one mask.
+
+    Args:
+        learner: adapts and predicts, by a static number of inner steps; its net must be of folded execution.
+        params: meta-parameters, held constant.
+        mask: float32 [E,O].
+        episodes: a batch with leading T, a multiple of `batch`.
+        batch: episodes that are differentiated together.
+        axis: the mapped axis of the devices that share the episodes, see `devices.py`.
+
+    Returns:
+        (loss float32 [], accuracy float32 [], dloss/dmask float32 [E,O]), means over the episodes.
+    """
+    tasks = episodes.support_y.shape[0]
+    chunks = jax.tree.map(lambda x: x.reshape(tasks // batch, batch, *x.shape[1:]), episodes)
+
+    def loss_of(mask, episode):
+        right, loss = score(learner, params, mask, episode)
+        return loss, right
+
+    def one(episode):
+        (loss, right), slope = jax.value_and_grad(loss_of, has_aux=True)(mask, episode)
+        return loss, right, slope
+
+    def some(chunk):
+        if batch == 1:
+            return one(jax.tree.map(lambda x: x[0], chunk))
+        return jax.tree.map(lambda x: x.sum(0), jax.vmap(one)(chunk))
+
+    return jax.tree.map(lambda x: x / tasks, sum_rows(some, chunks, axis))
 
 
 def drop_infeasible(feasible: Feasible | None, genotypes: Array, fitness: Array) -> Array:

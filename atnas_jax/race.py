@@ -46,6 +46,7 @@ def race(
     rungs: Array,
     batch: int = 1,
     axis: str | None = None,
+    worth: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """Score masks on episodes, dropping those behind on the way; one program whatever the rungs are.
 
@@ -58,14 +59,17 @@ def race(
         rungs: int32 [R,2], see `halving`.
         batch: pairs of mask and episode that are vmapped together.
         axis: the mapped axis of the devices that share the pairs, see `devices.py`.
+        worth: float32 [P], what the accuracy of each mask is multiplied by; None is 1.
 
     Returns:
-        (accuracy float32 [P,T], 0 where not seen; seen bool [P,T]; order int32 [P], the new standing, best first).
+        (accuracy float32 [P,T] by its worth, 0 where not seen; seen bool [P,T]; order int32 [P], the new standing, best
+            first).
     """
     number, tasks = masks.shape[0], episodes.support_y.shape[0]
 
     def score_pair(p, t):
-        return score(learner, params, masks[p], jax.tree.map(lambda x: x[t], episodes))[0]
+        accuracy = score(learner, params, masks[p], jax.tree.map(lambda x: x[t], episodes))[0]
+        return accuracy if worth is None else accuracy * worth[p]
 
     def rung(carry, spec):
         order, accuracy, seen, first = carry

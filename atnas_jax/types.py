@@ -80,12 +80,19 @@ class Strategy(NamedTuple):
     ask(key, state) -> int32 [P,E], only reads
     tell(state, genotypes [P,E], fitness [P,M]) -> state, only writes; NaN counts as -inf
     best(state) -> int32 [E], the best genotype told so far by the first objective
+
+    A strategy that learns by the gradient of a loss with respect to the mask has two more, else None:
+    relax(key, state) -> float32 [E,O], a mask to take that gradient at
+    tell_grad(key, state, loss [], dloss_dmask [E,O]) -> state; the key is that of `relax`, whose noise the gradient
+        goes through
     """
 
     init: Callable[..., PyTree]
     ask: Callable[..., Array]
     tell: Callable[..., PyTree]
     best: Callable[..., Array]
+    relax: Callable[..., Array] | None = None
+    tell_grad: Callable[..., PyTree] | None = None
 
 
 class Evaluation(NamedTuple):

@@ -12,8 +12,9 @@ from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
 from atnas_jax.devices import AXIS, make_mesh
 from atnas_jax.nets.norm import is_transductive
 from atnas_jax.rng import stream
-from atnas_jax.run.build import evaluation_learner, feasibility
+from atnas_jax.run.build import evaluation_learner
 from atnas_jax.run.compiled import compiled, stopwatch
+from atnas_jax.run.costs import feasibility
 from atnas_jax.run.meta_network import MetaNetwork, load_meta_network
 from atnas_jax.run.proxy import support_score
 from atnas_jax.search.genetic import genetic
@@ -144,7 +145,7 @@ def make_programs(
     ways = int(labels.max()) + 1
     learner = evaluation_learner(config, space, network.image_shape, ways)
     size, rounds = population or settings.population, generations or settings.generations
-    feasible = feasibility(config, space, network.image_shape)
+    feasible = feasibility(config, space, network.image_shape, network.latency)
     strategy = genetic(space, population=size, elites=min(2, size - 1), feasible=feasible)
     warm = network.population[:size]
     scored = support_score(config, space, network.image_shape, ways, AXIS)

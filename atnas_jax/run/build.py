@@ -20,9 +20,11 @@ from atnas_jax.nets.norm import is_transductive, other_normalisation
 from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.rng import stream
 from atnas_jax.run.config import evaluation_steps, strategy_options
-from atnas_jax.search.strategies import make_strategy
+from atnas_jax.run.costs import feasibility, gradient_options, load_latency
+from atnas_jax.search.strategies import BY_GRADIENT, make_strategy
 from atnas_jax.space import cell, chain
 from atnas_jax.space.cost import cost_model
+from atnas_jax.space.expected import CostTables
 from atnas_jax.space.extremes import largest
 from atnas_jax.space.slots import SearchSpace, mask_of, random_genotypes
 from atnas_jax.types import Array, MetaLearner, Strategy
@@ -39,6 +41,7 @@ class Parts(NamedTuple):
     space: SearchSpace
     image_shape: tuple[int, int, int]
     cost: Callable[[Array], Array]  # genotypes int32 [...,E] -> parameters and multiply-adds int32 [...,2]
+    latency: CostTables | None  # of the config's file, milliseconds
     learner: MetaLearner  # of the training episodes
     control: MetaLearner  # the same without a teacher, for the hand-made network trained alone
     strategy: Strategy  # across tasks
@@ -117,7 +120,8 @@ def build(config: ConfigDict) -> Parts:
     check_episode_spec(dataset, "meta_train", train.ways, train.shots, train.queries, train.rotations)
     for split in ("meta_valid", "meta_test"):
         check_episode_spec(dataset, split, test.ways, test.shots, test.queries)
-    _check_limits(config, space, image_shape)
+    latency = load_latency(config.search.latency, space, image_shape)
+    _check_limits(config, space, image_shape, latency)
     alone = _learner(config, space, image_shape, train.ways, "", config.learner.inner_steps)
     return Parts(
         mesh=mesh,
@@ -126,33 +130,28 @@ def build(config: ConfigDict) -> Parts:
         space=space,
         image_shape=image_shape,
         cost=cost,
+        latency=latency,
         learner=_taught(config, space, image_shape) if train.distill else alone,
         control=alone,
-        strategy=make_search(config, space, image_shape),
+        strategy=make_search(config, space, image_shape, latency),
         train_spec=EpisodeSpec(train.ways, train.shots, train.queries, train.rotations, train.flip),
         test_spec=EpisodeSpec(test.ways, test.shots, test.queries),
     )
 
 
-def make_search(config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int]) -> Strategy:
-    """Return the strategy of the search across tasks, with its limits on parameters and MACs."""
+def make_search(
+    config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int], latency: CostTables | None = None
+) -> Strategy:
+    """Return the strategy of the search across tasks, with the limits of the config."""
     options = strategy_options(config)
     if config.search.strategy == "nsga2":
         options["objectives"] = len(config.search.objectives)
-    feasible = feasibility(config, space, image_shape)
+    if config.search.strategy in BY_GRADIENT:
+        options |= gradient_options(config, space, image_shape, latency)
+    feasible = feasibility(config, space, image_shape, latency)
     return make_strategy(
         config.search.strategy, space, population=config.search.population, feasible=feasible, **options
     )
-
-
-def feasibility(config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int]):
-    """Return int32 [n,E] -> bool [n], whether genotypes keep the limits of the config, or None without limits."""
-    limits = (config.search.max_params, config.search.max_macs)
-    if not any(limits):
-        return None
-    cost = cost_model(space, image_shape, config.net.readout, config.protocol.ways)
-    bounds = jnp.asarray([limit or jnp.iinfo(jnp.int32).max for limit in limits])
-    return lambda genotypes: (cost(genotypes) <= bounds).all(-1)
 
 
 def outer_schedule(config: ConfigDict) -> optax.Schedule:
@@ -170,12 +169,13 @@ def normalisations(config: ConfigDict) -> dict[str, str]:
     return {"transductive" if is_transductive(name) else "inductive": name for name in names if name}
 
 
-def _check_limits(config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int]) -> None:
-    feasible = feasibility(config, space, image_shape)
+def _check_limits(config, space, image_shape, latency) -> None:
+    feasible = feasibility(config, space, image_shape, latency)
     if feasible is not None and not feasible(random_genotypes(stream(config.seed, "limits"), space, TRIED)).any():
         raise ValueError(
-            f"search.max_params {config.search.max_params} and search.max_macs {config.search.max_macs} (0: none) "
-            f"leave none of {TRIED} random genotypes; raise them"
+            f"search.max_params {config.search.max_params} and search.max_macs {config.search.max_macs} and "
+            f"search.max_latency_ms {config.search.max_latency_ms} (0: none) leave none of {TRIED} random genotypes; "
+            "raise them"
         )
 
 

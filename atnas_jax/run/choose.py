@@ -12,8 +12,9 @@ from atnas_jax.data.episodes import fixed_episodes
 from atnas_jax.data.table import ClassTable
 from atnas_jax.devices import AXIS, map_rows
 from atnas_jax.rng import stream
-from atnas_jax.run.build import Parts, evaluation_learner, feasibility
+from atnas_jax.run.build import Parts, evaluation_learner
 from atnas_jax.run.compiled import stopwatch
+from atnas_jax.run.costs import feasibility
 from atnas_jax.run.proxy import support_score
 from atnas_jax.run.state import RunState, ranked_population
 from atnas_jax.search.genetic import genetic
@@ -72,7 +73,7 @@ def chooser(config: ConfigDict, parts: Parts) -> Callable:
     """
     adapt, test, space = config.adapt, config.protocol, parts.space
     learner = evaluation_learner(config, space, parts.image_shape, test.ways)
-    feasible = feasibility(config, space, parts.image_shape)
+    feasible = feasibility(config, space, parts.image_shape, parts.latency)
     size = adapt.population
     evolved = genetic(space, population=size, elites=min(2, size - 1), feasible=feasible)
     drawn = random_search(space, population=size, feasible=feasible)

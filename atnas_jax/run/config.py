@@ -15,7 +15,8 @@ from atnas_jax.nets.supernet import DTYPES, EXECUTIONS, READOUTS
 from atnas_jax.proxies import PROXIES
 from atnas_jax.run.defaults import ROWS, default_config
 from atnas_jax.search.sampling import SAMPLERS
-from atnas_jax.search.strategies import STRATEGIES
+from atnas_jax.search.scalarise import FACTORS, TERMS
+from atnas_jax.search.strategies import BY_GRADIENT, STRATEGIES
 from atnas_jax.space.extremes import KINDS
 
 _CHOICES = {
@@ -32,27 +33,23 @@ _CHOICES = {
     "learner.name": tuple(LEARNERS),
     "learner.head": HEADS,
     "learner.inner_optimiser": tuple(INNER_OPTIMISERS),
-    "search.strategy": tuple(STRATEGIES),
+    "search.strategy": (*STRATEGIES, *BY_GRADIENT),
     "search.sampler": SAMPLERS,
     "search.prefilter": ("none", *PROXIES, "params", "macs"),
     "adapt.score": ("loss", *PROXIES),
     "search.racing": ("halving", "none"),
     "search.anchor": ("always", "warmup", "never"),
+    "search.scalarise": ("none", *FACTORS, *TERMS),
+    "search.scalarise_cost": ("params", "macs", "latency"),
 }
 _SHARES = ("train.warmup", "search.population_share", "search.open_by")
 _SEEDS = ("seed", "protocol.seed")
 _AT_LEAST = {
     -1: ("learner.eval_inner_steps",),
     0: (
-        *(
-            "data.image_size",
-            "data.difficulty",
-            "train.clip",
-            "train.distill",
-            "learner.inner_steps",
-            "learner.inner_lr",
-        ),
-        *("search.max_params", "search.max_macs", "log.checkpoint_minutes"),
+        *("data.image_size", "data.difficulty", "train.clip", "train.distill"),
+        *("learner.inner_steps", "learner.inner_lr"),
+        *("search.max_params", "search.max_macs", "search.max_latency_ms", "search.target", "log.checkpoint_minutes"),
     ),
     1e-9: ("train.outer_lr",),
     1: (
@@ -208,11 +205,32 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
     if len(objectives) > 1 and search.strategy != "nsga2":
         yield f"search.strategy {search.strategy!r} looks at the first of {objectives!r} alone; take strategy 'nsga2'"
     for name, chosen, known in (
-        ("search.objectives", objectives, ("accuracy", "params", "macs")),
+        ("search.objectives", objectives, ("accuracy", "params", "macs", "latency")),
         ("search.progressive", search.progressive, KINDS),
         ("meta_test.rows", config.meta_test.rows, ROWS),
     ):
         if unknown := [entry for entry in chosen if entry not in known]:
             yield f"{name} has {unknown[0]!r}; allowed: {', '.join(map(repr, known))}"
+    yield from _cost_contradictions(config)
     if (search.options.elites or 0) >= search.population:
         yield f"search.options.elites {search.options.elites} must be less than search.population {search.population}"
+
+
+def _cost_contradictions(config: ConfigDict) -> Iterator[str]:
+    search = config.search
+    by_gradient, how = search.strategy in BY_GRADIENT, search.scalarise
+    if by_gradient and config.net.execution != "folded":
+        yield f"search.strategy {search.strategy!r} relaxes masks, and a switch cannot; take net.execution 'folded'"
+    if how in TERMS and not by_gradient:
+        yield f"search.scalarise {how!r} is a term of a gradient strategy's loss; take one of {', '.join(BY_GRADIENT)}"
+    if how in FACTORS and by_gradient:
+        yield f"search.scalarise {how!r} multiplies a fitness, and {search.strategy!r} has none; take 'add_linear'"
+    if how != "none" and search.target <= (low := how == "mul_log"):
+        yield f"search.target is {search.target}; {how!r} needs more than {int(low)}, in the unit of the cost"
+    needs = {
+        "search.max_latency_ms": search.max_latency_ms > 0,
+        "objective 'latency'": "latency" in search.objectives,
+        "search.scalarise_cost 'latency'": how != "none" and search.scalarise_cost == "latency",
+    }
+    if not search.latency and (who := next((name for name, asked in needs.items() if asked), None)):
+        yield f"{who} needs search.latency, a file of launch.measure_latency"

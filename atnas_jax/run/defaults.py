@@ -112,7 +112,7 @@ def _learning() -> dict:
 def _search() -> dict:
     return {
         "search": {
-            "strategy": "genetic",
+            "strategy": "genetic",  # or another of search/strategies.py; those BY_GRADIENT need execution "folded"
             "generations": 10,
             "population": 16,
             "episodes": 32,  # of meta_valid, per generation, the same for the whole population
@@ -134,10 +134,20 @@ def _search() -> dict:
             # When the first episode of a step trains the hand-made network, as the sandwich rule trains the largest one
             # (BigNAS, Yu et al. 2020): "always", "warmup" (until the first generation) or "never".
             "anchor": "warmup",
-            "population_share": 0.5,  # share of the training masks drawn from the population, after the warm-up
-            "objectives": ("accuracy",),  # first "accuracy"; then "params" or "macs", to be small
+            # Share of the training masks, after the warm-up, that are drawn from the population or, by a gradient
+            # strategy, relaxed (1 as published); the others are of the sampler.
+            "population_share": 0.5,
+            "objectives": ("accuracy",),  # first "accuracy"; then "params", "macs" or "latency", to be small
             "max_params": 0,  # limit of a subnet; 0 is none
             "max_macs": 0,  # limit of a subnet, multiply-accumulates of one image; 0 is none
+            "max_latency_ms": 0.0,  # limit of a subnet, milliseconds by the table of search.latency; 0 is none
+            "latency": "",  # JSON of launch.measure_latency
+            # How a cost joins what is searched by, see search/scalarise.py. Of fitness: "mnas_soft", "mnas_hard". Of
+            # the loss of a gradient strategy: "add_linear", "add_hinge", "mul_log". Or "none".
+            "scalarise": "none",
+            "scalarise_cost": "macs",  # or "params", "latency" (milliseconds)
+            "target": 0.0,  # of that cost, in its unit
+            "scalarise_weight": placeholder(float),  # None is the published one
         },
     }
 
@@ -155,6 +165,13 @@ def _strategy_options() -> dict:
         "tries": placeholder(int),
         "sample": placeholder(int),  # of "regularised"
         "children": placeholder(int),  # of "regularised"
+        # Of the gradient strategies, see search/gradient.py.
+        "learning_rate": placeholder(float),
+        "b1": placeholder(float),
+        "temperature": placeholder(float),
+        "temperature_min": placeholder(float),
+        "prune": placeholder(float),  # of "softmax"
+        "mode": placeholder(str),  # of "binary_gates": "full" or "two"
     }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.run.config import stored_config
+from atnas_jax.space.expected import CostTables, tables_from_dict, tables_to_dict
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.space.text import space_from_dict, space_to_dict
 from atnas_jax.types import Array, Params
@@ -27,6 +28,7 @@ class MetaNetwork(NamedTuple):
     image_shape: tuple[int, int, int]  # H, W, C
     normalise: tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation per channel, of x/255
     config: ConfigDict
+    latency: CostTables | None = None  # milliseconds, of what search.latency named
 
 
 def save_meta_network(workdir: str, network: MetaNetwork) -> str:
@@ -37,6 +39,7 @@ def save_meta_network(workdir: str, network: MetaNetwork) -> str:
         "image_shape": network.image_shape,
         "normalise": network.normalise,
         "config": network.config.to_dict(),
+        "latency": None if network.latency is None else tables_to_dict(network.latency),
     }
     arrays = {"population": np.asarray(network.population), "about": np.asarray(json.dumps(about))}
     arrays |= {f"params/{name}": np.asarray(leaf) for name, leaf in _flatten(network.params).items()}
@@ -70,7 +73,8 @@ def load_meta_network(path: str) -> MetaNetwork:
     config = stored_config(about["config"])
     mean, deviation = map(tuple, about["normalise"])
     space = space_from_dict(about["space"])
-    return MetaNetwork(params, population, space, tuple(about["image_shape"]), (mean, deviation), config)
+    latency = tables_from_dict(space, about["latency"]) if about.get("latency") else None
+    return MetaNetwork(params, population, space, tuple(about["image_shape"]), (mean, deviation), config, latency)
 
 
 def _flatten(params: Params) -> dict[str, Array]:

@@ -22,10 +22,11 @@ from ml_collections import ConfigDict
 from atnas_jax.devices import AXIS
 from atnas_jax.evaluate import score_each
 from atnas_jax.rng import stream
-from atnas_jax.run.build import Parts, evaluation_learner, feasibility, hand_made, normalisations
+from atnas_jax.run.build import Parts, evaluation_learner, hand_made, normalisations
 from atnas_jax.run.choose import choose, chooser, chunks_of, episodes_of
 from atnas_jax.run.compiled import compiled, stopwatch
 from atnas_jax.run.config import evaluation_steps
+from atnas_jax.run.costs import feasibility
 from atnas_jax.run.progress import Progress
 from atnas_jax.run.results import interval
 from atnas_jax.run.state import RunState
@@ -99,7 +100,7 @@ def plan(config: ConfigDict, parts: Parts, state: RunState, name: str, chosen: d
     if name in chosen:
         return Plan(chosen[name][None], state.meta.params, steps)
     if name == "random_architecture":
-        feasible = feasibility(config, parts.space, parts.image_shape)
+        feasible = feasibility(config, parts.space, parts.image_shape, parts.latency)
         number = config.meta_test.random_architectures
         rows = random_feasible(stream(config.seed, "random architectures"), parts.space, number, feasible, 64)
         return Plan(jnp.broadcast_to(rows[:, None], (number, episodes, slots)), state.meta.params, steps)

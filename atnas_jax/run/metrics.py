@@ -20,7 +20,7 @@ COLUMNS = {
     "grad_norm": "global norm of the outer gradient before clipping",
     "learning_rate": "of the outer optimiser, at the last step of the row",
     "episodes_per_s": "episodes trained or evaluated per second since the last row",
-    "best_fitness": "first objective of the best genotype of the generation, on meta_valid",
+    "best_fitness": "first objective of the best genotype of the generation (relaxed masks: their mean), on meta_valid",
     "mean_fitness": "first objective, mean of the generation's feasible genotypes, on meta_valid",
     "best_genotype": "the best genotype of the generation, as text",
     "params": "parameters of the best genotype",

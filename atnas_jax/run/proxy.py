@@ -8,8 +8,10 @@ from ml_collections import ConfigDict
 from atnas_jax.devices import AXIS, map_rows
 from atnas_jax.nets.supernet import make_activations, make_supernet
 from atnas_jax.proxies import Proxy, grad_norm, naswot, score_by_proxy, synflow
-from atnas_jax.run.build import evaluation_learner, feasibility
+from atnas_jax.run.build import evaluation_learner
+from atnas_jax.run.costs import feasibility
 from atnas_jax.space.cost import cost_model
+from atnas_jax.space.expected import CostTables
 from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.types import Array, Episode, Params
 
@@ -40,7 +42,7 @@ def support_score(
 
 
 def make_score(
-    config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int]
+    config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int], latency: CostTables | None = None
 ) -> Callable[[Array, Params, Episode], Array]:
     """Return score(genotypes [n,E], params, episodes) -> float32 [n], by which search.prefilter keeps.
 
@@ -48,7 +50,7 @@ def make_score(
     scores -inf.
     """
     name, ways = config.search.prefilter, config.protocol.ways
-    feasible = feasibility(config, space, image_shape)
+    feasible = feasibility(config, space, image_shape, latency)
     cost = cost_model(space, image_shape, config.net.readout, ways)
     proxy = None if name in COSTS else make_proxy(name, config, space, image_shape, ways)
 

@@ -92,8 +92,9 @@ def test_again(workdir: str, changes: dict[str, int], *, quiet: bool = False) ->
 def meta_network(config: ConfigDict, parts: Parts, state: RunState) -> MetaNetwork:
     """Return the outcome of a search: weights and population, the shared best first."""
     return MetaNetwork(
-        state.meta.params, ranked_population(state), parts.space, parts.image_shape, parts.normalise, config
-    )
+        state.meta.params, ranked_population(state), parts.space, parts.image_shape, parts.normalise, config,
+        parts.latency,
+    )  # fmt: skip
 
 
 def finished(workdir: str) -> dict[str, Any] | None:

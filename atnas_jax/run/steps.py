@@ -9,13 +9,16 @@ from ml_collections import ConfigDict
 
 from atnas_jax.data.episodes import fixed_episodes, sample_episodes
 from atnas_jax.devices import AXIS
-from atnas_jax.evaluate import drop_infeasible
+from atnas_jax.evaluate import drop_infeasible, mask_gradient
 from atnas_jax.race import fitness_of, race
 from atnas_jax.rng import stream
-from atnas_jax.run.build import Parts, feasibility, hand_made
+from atnas_jax.run.budget import architecture_steps
+from atnas_jax.run.build import Parts, hand_made
 from atnas_jax.run.compiled import compiled
 from atnas_jax.run.config import chunk_of
+from atnas_jax.run.costs import costs_of, feasibility, fitness_factor
 from atnas_jax.run.proxy import make_score
+from atnas_jax.search.gradient import log_probability, training_masks
 from atnas_jax.search.prefilter import prefilter
 from atnas_jax.search.samplers import mixed
 from atnas_jax.search.sampling import make_sampler
@@ -28,13 +31,15 @@ PROXY_EPISODES = 4  # of meta_valid, over whose support sets a prefilter average
 class Programs(NamedTuple):
     """Compiled programs.
 
-    train(meta, genotypes [chunk,T,E], table) -> (meta, metrics of the chunk); donates meta
+    train(meta, masks [chunk,T,E,O], table) -> (meta, metrics of the chunk); donates meta
     control: the same without distillation, which is `train` itself where there is none
-    draw(search, step, share, anchored) -> genotypes int32 [chunk,T,E] to train with
+    draw(search, step, share, anchored) -> masks float32 [chunk,T,E,O] to train with
     ask(search, generation, params, table) -> genotypes int32 [P,E] to evaluate; a prefilter reads the last two
     fitness(params, genotypes [P,E], order [P], rungs [R,2], first episode, table) -> (fitness [P,M], -inf beyond the
         limits; how many evaluations int32 []; order [P], best first), see `race`
     tell(search, genotypes [P,E], fitness [P,M]) -> search
+    descend(search, params, generation, table) -> (search, mean accuracy [] of its masks, -inf if all of its population
+        are beyond the limits); a generation of a gradient strategy
     """
 
     train: Callable
@@ -43,6 +48,7 @@ class Programs(NamedTuple):
     ask: Callable
     fitness: Callable
     tell: Callable
+    descend: Callable
 
 
 def make_programs(
@@ -61,7 +67,7 @@ def make_programs(
         clock: gets the seconds of compilation, see `compiled`.
         note: see `compiled`.
     """
-    train, search_config, space = config.train, config.search, parts.space
+    train, search_config, space, strategy = config.train, config.search, parts.space, parts.strategy
     statistics = parts.normalise
     sampler = make_sampler(
         search_config.sampler,
@@ -74,25 +80,29 @@ def make_programs(
     chunk = chunk_of(config)
 
     def trainer(learner):
-        def train_chunk(meta, genotypes, table):
-            def one(meta, genotypes):
+        def train_chunk(meta, masks, table):
+            def one(meta, masks):
                 key = stream(config.seed, "train", meta.step)
                 episodes = sample_episodes(key, table, table.meta_train, parts.train_spec, train.tasks, statistics)
-                return learner.step(meta, mask_of(space, genotypes), episodes)
+                return learner.step(meta, masks, episodes)
 
-            meta, metrics = jax.lax.scan(one, meta, genotypes)
+            meta, metrics = jax.lax.scan(one, meta, masks)
             return meta, jax.tree.map(jnp.mean, metrics)
 
         return compiled(train_chunk, clock, donate=(0,), mesh=parts.mesh, note=note)
 
     def draw(search, step, share, anchored):
         key = stream(config.seed, "masks", step)
-        base = sampler(search, step)
-        rows = mixed(key, space, chunk * train.tasks, search.population, search.fitness[:, 0], share, base)
-        rows = rows.reshape(chunk, train.tasks, space.num_slots)
+        number, base = chunk * train.tasks, sampler(search, step)
+        if strategy.relax is None:
+            rows = mixed(key, space, number, search.population, search.fitness[:, 0], share, base)
+            masks = mask_of(space, rows)
+        else:
+            masks = training_masks(key, space, number, lambda k: strategy.relax(k, search), share, base)
+        masks = masks.reshape(chunk, train.tasks, *masks.shape[1:])
         if search_config.anchor == "never":
-            return rows
-        return jnp.where(anchored, rows.at[:, 0].set(hand_made(space)), rows)
+            return masks
+        return jnp.where(anchored, masks.at[:, 0].set(mask_of(space, hand_made(space))), masks)
 
     def fitness(params, genotypes, order, rungs, first, table):
         episodes = valid_episodes(first + jnp.arange(search_config.episodes), table)
@@ -101,17 +111,18 @@ def make_programs(
             order = order[jnp.argsort(~fits, stable=True)]
             rungs = rungs.at[:, 0].min(fits.sum())
         masks, batch = mask_of(space, genotypes), search_config.batch
-        accuracy, seen, order = race(scorer, params, masks, episodes, order, rungs, batch, AXIS)
+        worth = None if factor is None else factor(genotypes)
+        accuracy, seen, order = race(scorer, params, masks, episodes, order, rungs, batch, AXIS, worth)
         values = jnp.concatenate([fitness_of(accuracy, seen, order)[:, None], -costs(genotypes)], 1)
         return drop_infeasible(feasible, genotypes, values), seen.sum(), order
 
     def ask(search, generation, params, table):
         key = stream(config.seed, "ask", generation)
         if search_config.prefilter == "none":
-            return parts.strategy.ask(key, search)
+            return strategy.ask(key, search)
         index = generation * search_config.episodes + jnp.arange(min(PROXY_EPISODES, search_config.episodes))
-        score = make_score(config, space, parts.image_shape)
-        asked = prefilter(parts.strategy.ask, score, search_config.prefilter_factor)
+        score = make_score(config, space, parts.image_shape, parts.latency)
+        asked = prefilter(strategy.ask, score, search_config.prefilter_factor)
         return asked(key, search, params, valid_episodes(index, table))
 
     def valid_episodes(index, table):
@@ -119,11 +130,25 @@ def make_programs(
             parts.dataset.fingerprint, "meta_valid", config.protocol.seed, index, table, parts.test_spec, statistics
         )
 
-    feasible = feasibility(config, space, parts.image_shape)
-    wanted = [("params", "macs").index(name) for name in search_config.objectives[1:]]
+    def descend(search, params, generation, table):
+        turns = architecture_steps(config)
 
-    def costs(genotypes):
-        return parts.cost(genotypes)[:, jnp.asarray(wanted, jnp.int32)].astype(jnp.float32)
+        def one(search, turn):
+            key = stream(config.seed, "architecture", generation * turns + turn)
+            noise, drawn = stream(key, "mask"), stream(key, "episodes")
+            episodes = sample_episodes(drawn, table, table.meta_valid, parts.test_spec, train.tasks, statistics)
+            mask = strategy.relax(noise, search)
+            loss, right, slope = mask_gradient(scorer, params, mask, episodes, train.task_batch, AXIS)
+            return strategy.tell_grad(noise, search, loss, slope), right
+
+        search, right = jax.lax.scan(one, search, jnp.arange(turns))
+        asked = strategy.ask(stream(config.seed, "ask", generation), search)
+        likely = drop_infeasible(feasible, asked, log_probability(search.logits, asked)[:, None])
+        return strategy.tell(search, asked, likely), jnp.where(jnp.isfinite(likely).any(), right.mean(), -jnp.inf)
+
+    of_run = (config, space, parts.image_shape, parts.latency)
+    feasible, factor = feasibility(*of_run), fitness_factor(*of_run)
+    costs = costs_of(search_config.objectives[1:], *of_run)
 
     training = trainer(parts.learner)
     return Programs(
@@ -131,5 +156,6 @@ def make_programs(
         training if parts.control is parts.learner else trainer(parts.control),
         *(compiled(function, clock, mesh=parts.mesh) for function in (draw, ask)),
         compiled(fitness, clock, mesh=parts.mesh, note=note),
-        compiled(parts.strategy.tell, clock, mesh=parts.mesh),
+        compiled(strategy.tell, clock, mesh=parts.mesh),
+        compiled(descend, clock, mesh=parts.mesh, note=note),
     )

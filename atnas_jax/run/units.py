@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.race import halving, part_of
+from atnas_jax.race import part_of
+from atnas_jax.run.budget import architecture_steps, rungs_of
 from atnas_jax.run.build import Parts, evaluation_learner, hand_made, outer_schedule
 from atnas_jax.run.checkpoint import open_checkpoints, save
 from atnas_jax.run.compiled import stopwatch
@@ -21,6 +22,7 @@ from atnas_jax.run.metrics import Metrics, open_metrics
 from atnas_jax.run.progress import Progress
 from atnas_jax.run.state import RunState, init_state, restore_run
 from atnas_jax.run.steps import Programs, make_programs
+from atnas_jax.space.slots import mask_of
 from atnas_jax.space.text import to_text
 from atnas_jax.types import Array, MetaState
 
@@ -86,8 +88,8 @@ def search_unit(run: Run, state: RunState, unit: int) -> RunState:
     config, held = run.config, run.notes["history"]
     share = config.search.population_share if held else 0.0
     anchored = config.search.anchor == "always" or not held
-    genotypes = run.programs.draw(state.search, state.meta.step, jnp.float32(share), jnp.asarray(anchored))
-    state = state._replace(meta=train(run, state.meta, genotypes, "meta_train", "meta_train_s", to_best(run, state)))
+    masks = run.programs.draw(state.search, state.meta.step, jnp.float32(share), jnp.asarray(anchored))
+    state = state._replace(meta=train(run, state.meta, masks, "meta_train", "meta_train_s", to_best(run, state)))
     for _ in range(generations_due(config).count(unit)):
         state = generation(run, state)
     return state
@@ -95,23 +97,23 @@ def search_unit(run: Run, state: RunState, unit: int) -> RunState:
 
 def control_unit(run: Run, state: RunState) -> RunState:
     """Train the hand-made network for one chunk: the same recipe and episodes under one mask, and no teacher."""
-    tasks, slots = run.config.train.tasks, run.parts.space.num_slots
-    genotypes = jnp.broadcast_to(hand_made(run.parts.space), (chunk_of(run.config), tasks, slots))
-    return state._replace(control=train(run, state.control, genotypes, "control", "control_s", {}))
+    mask = mask_of(run.parts.space, hand_made(run.parts.space))
+    masks = jnp.broadcast_to(mask, (chunk_of(run.config), run.config.train.tasks, *mask.shape))
+    return state._replace(control=train(run, state.control, masks, "control", "control_s", {}))
 
 
-def train(run: Run, meta: MetaState, genotypes: Array, phase: str, ledger: str, shown: dict[str, str]) -> MetaState:
-    """Take one chunk of outer steps on genotypes [chunk,T,E], and tell it."""
+def train(run: Run, meta: MetaState, masks: Array, phase: str, ledger: str, shown: dict[str, str]) -> MetaState:
+    """Take one chunk of outer steps on masks [chunk,T,E,O], and tell it."""
     taken, steps = stopwatch(run.notes), run.config.train.steps
     program = run.programs.train if phase == "meta_train" else run.programs.control
-    meta, found = program(meta, genotypes, run.parts.dataset.table)
+    meta, found = program(meta, masks, run.parts.dataset.table)
     found, step = {name: float(value) for name, value in found.items()}, int(meta.step)
     seconds = taken()
     run.notes[ledger] += seconds
     values = {
         "loss": found["loss"],
         "accuracy": found["accuracy"],
-        "episodes_per_s": genotypes.shape[0] * genotypes.shape[1] / seconds,
+        "episodes_per_s": masks.shape[0] * masks.shape[1] / seconds,
     }
     rate = float(outer_schedule(run.config)(step - 1))
     run.metrics.write(
@@ -139,23 +141,16 @@ def to_best(run: Run, state: RunState) -> dict[str, str]:
 
 
 def generation(run: Run, state: RunState) -> RunState:
-    """Ask, score on fresh meta_valid episodes, tell; the shared best is that of this generation's own scores.
+    """Hold one generation of the search and tell it.
 
     Raises:
         ValueError: all genotypes are beyond the limits of the config.
     """
-    config, parts, number = run.config, run.parts, len(run.notes["history"])
-    taken = stopwatch(run.notes)
-    asked = run.programs.ask(state.search, jnp.int32(number), state.meta.params, parts.dataset.table)
-    first = jnp.int32(number * config.search.episodes)
-    order, rungs = jnp.arange(len(asked)), rungs_of(config, config.search.episodes)
-    fitness, scored, _ = run.programs.fitness(state.meta.params, asked, order, rungs, first, parts.dataset.table)
-    search = run.programs.tell(state.search, asked, fitness)
-    state = state._replace(search=search, best=asked[jnp.argmax(fitness[:, 0])])
-    scores = np.asarray(fitness[:, 0])
+    parts, number, taken = run.parts, len(run.notes["history"]), stopwatch(run.notes)
+    state, scores, scored = (by_fitness if parts.strategy.relax is None else by_gradient)(run, state, number)
     if not np.isfinite(scores).any():
         raise ValueError(
-            f"no genotype of generation {number + 1} keeps search.max_params or search.max_macs; raise them"
+            f"no genotype of generation {number + 1} keeps search.max_params, max_macs and max_latency_ms; raise them"
         )
     seconds = taken()
     run.notes["search_s"] += seconds
@@ -171,12 +166,38 @@ def generation(run: Run, state: RunState) -> RunState:
     run.metrics.write(
         phase="search",
         seconds=spent(run.notes),
-        episodes_per_s=int(scored) / seconds,
+        episodes_per_s=scored / seconds,
         params=params,
         macs=macs,
         **row,
     )
     return state
+
+
+def by_fitness(run: Run, state: RunState, number: int) -> tuple[RunState, np.ndarray, int]:
+    """Ask, score on fresh meta_valid episodes, tell; the shared best is that of this generation's own scores.
+
+    Returns:
+        (state, scores float32 [P], evaluations).
+    """
+    size, table, params = run.config.search.episodes, run.parts.dataset.table, state.meta.params
+    asked = run.programs.ask(state.search, jnp.int32(number), params, table)
+    order, rungs = jnp.arange(len(asked)), rungs_of(run.config, size)
+    fitness, scored, _ = run.programs.fitness(params, asked, order, rungs, jnp.int32(number * size), table)
+    search = run.programs.tell(state.search, asked, fitness)
+    state = state._replace(search=search, best=asked[jnp.argmax(fitness[:, 0])])
+    return state, np.asarray(fitness[:, 0]), int(scored)
+
+
+def by_gradient(run: Run, state: RunState, number: int) -> tuple[RunState, np.ndarray, int]:
+    """Spend what `by_fitness` would on gradients of masks over fresh meta_valid episodes; the best is the likeliest.
+
+    Returns:
+        (state, the mean accuracy float32 [1] of the masks, episodes).
+    """
+    search, right = run.programs.descend(state.search, state.meta.params, jnp.int32(number), run.parts.dataset.table)
+    state = state._replace(search=search, best=jnp.asarray(run.parts.strategy.best(search)))
+    return state, np.asarray(right)[None], architecture_steps(run.config) * run.config.train.tasks
 
 
 def rank_again(run: Run, state: RunState) -> Array:
@@ -198,11 +219,3 @@ def rank_again(run: Run, state: RunState) -> Array:
         order = jnp.argsort(-total, stable=True)
     run.notes["search_s"] += taken()
     return population[order[0]]
-
-
-def rungs_of(config: ConfigDict, episodes: int) -> np.ndarray:
-    """Return the rungs int32 [R,2] of a race over so many episodes; without racing, all rungs are the whole field."""
-    rungs = halving(config.search.population, episodes)
-    if config.search.racing == "halving" and len(config.search.objectives) == 1:
-        return rungs
-    return np.full_like(rungs, (config.search.population, episodes))

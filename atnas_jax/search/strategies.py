@@ -1,8 +1,10 @@
 """Strategies by name, for configs and flags."""
 
+import functools
 import inspect
 
 from atnas_jax.search.genetic import genetic
+from atnas_jax.search.gradient import gradient
 from atnas_jax.search.nsga2 import nsga2
 from atnas_jax.search.random_search import random_search
 from atnas_jax.search.regularised import regularised_evolution
@@ -15,6 +17,9 @@ STRATEGIES = {
     "regularised": regularised_evolution,
     "nsga2": nsga2,
 }
+BY_GRADIENT = {  # these learn by `tell_grad`
+    name: functools.partial(gradient, relaxation=name) for name in ("softmax", "gumbel", "gumbel_hard", "binary_gates")
+}
 
 
 def make_strategy(name: str, space: SearchSpace, **options: object) -> Strategy:
@@ -23,10 +28,11 @@ def make_strategy(name: str, space: SearchSpace, **options: object) -> Strategy:
     Raises:
         ValueError: the name or an option is unknown, or an option is out of range.
     """
-    if name not in STRATEGIES:
-        raise ValueError(f"strategy {name!r} is unknown; allowed: {', '.join(STRATEGIES)}")
-    allowed = [p for p in inspect.signature(STRATEGIES[name]).parameters if p != "space"]
+    known = STRATEGIES | BY_GRADIENT
+    if name not in known:
+        raise ValueError(f"strategy {name!r} is unknown; allowed: {', '.join(known)}")
+    allowed = [p for p in inspect.signature(known[name]).parameters if p not in ("space", "relaxation")]
     for option in options:
         if option not in allowed:
             raise ValueError(f"option {option!r} of strategy {name!r} is unknown; allowed: {', '.join(allowed)}")
-    return STRATEGIES[name](space, **options)
+    return known[name](space, **options)

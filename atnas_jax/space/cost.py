@@ -47,6 +47,18 @@ def cost_model(
     return {"chain": _chain_model, "cell": _cell_model}[space.family](space.spec, image_shape, readout, ways)
 
 
+def part_costs(
+    space: SearchSpace, image_shape: tuple[int, int, int], readout: str, ways: int
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return what the parts of a network cost, (parameters, multiply-adds) int64 on a last axis; args as `cost_model`.
+
+    Returns:
+        (parts, rest) in the shapes of `space/expected.py`'s `CostTables`.
+    """
+    parts, rest = {"chain": _chain_parts, "cell": _cell_parts}[space.family](space.spec, image_shape, readout, ways)
+    return list(parts), rest
+
+
 def cost_report(
     space: SearchSpace, genotype: np.ndarray, image_shape: tuple[int, int, int], readout: str, ways: int
 ) -> list[tuple[str, int, int]]:
@@ -82,16 +94,26 @@ def _op_areas(spec: ChainSpec, image_shape: tuple[int, int, int]) -> list[int]:
     return (sizes[1:] if spec.downsample == "stride" else sizes[:-1]) + sizes[-1:]
 
 
-def _chain_model(
+def _chain_parts(
     spec: ChainSpec, image_shape: tuple[int, int, int], readout: str, ways: int
-) -> Callable[[Array], Array]:
-    areas, tables, left = _op_areas(spec, image_shape), [], INT32_MAX
+) -> tuple[list[np.ndarray], np.ndarray]:
+    areas, parts = _op_areas(spec, image_shape), []
     for block, ops in enumerate(spec.ops):
         inputs = spec.widths if block else (image_shape[2],)
         costs = [[[_block_cost(op, i, o, areas[block]) for o in spec.widths] for i in inputs] for op in ops]
-        table, left = _int32_table(costs, left)
+        parts.append(np.asarray(costs, np.int64))
+    return parts, np.asarray([_head_cost(width, areas[-1], readout, ways) for width in spec.widths], np.int64)
+
+
+def _chain_model(
+    spec: ChainSpec, image_shape: tuple[int, int, int], readout: str, ways: int
+) -> Callable[[Array], Array]:
+    parts, rest = _chain_parts(spec, image_shape, readout, ways)
+    tables, left = [], INT32_MAX
+    for part in parts:
+        table, left = _int32_table(part, left)
         tables.append(table)
-    head, _ = _int32_table([_head_cost(width, areas[-1], readout, ways) for width in spec.widths], left)
+    head, _ = _int32_table(rest, left)
     depths = np.asarray(spec.depths, np.int32)
 
     def cost(genotypes: Array) -> Array:
@@ -140,7 +162,8 @@ def _edge_costs(spec: CellSpec, layer: int, image_shape: tuple[int, int, int]) -
     return [(count, h * w * count) for count in weights]
 
 
-def _edge_slots(spec: CellSpec, cell: str) -> list[int]:
+def edge_slots(spec: CellSpec, cell: str) -> list[int]:
+    """Return the slots that pick the ops of a kind of cell."""
     return [node_slot(spec, cell, node) + edge for node in range(spec.nodes) for edge in (1, 2)]
 
 
@@ -149,14 +172,21 @@ def _cell_head(spec: CellSpec, image_shape: tuple[int, int, int], readout: str, 
     return _head_cost(spec.nodes * spec.channels, h * w, readout, ways)
 
 
-def _cell_model(spec: CellSpec, image_shape: tuple[int, int, int], readout: str, ways: int) -> Callable[[Array], Array]:
-    fixed = sum(np.asarray(part, np.int64) for part in _cell_fixed(spec, image_shape))
-    base, left = _int32_table([fixed + _cell_head(spec, image_shape, readout, ways)], INT32_MAX)
-    tables = np.zeros((len(CELLS), len(spec.ops), 2), np.int64)
+def _cell_parts(
+    spec: CellSpec, image_shape: tuple[int, int, int], readout: str, ways: int
+) -> tuple[np.ndarray, np.ndarray]:
+    parts = np.zeros((len(CELLS), len(spec.ops), 2), np.int64)
     for layer in range(spec.layers):
-        tables[int(layer in spec.reductions)] += np.asarray(_edge_costs(spec, layer, image_shape), np.int64)
+        parts[int(layer in spec.reductions)] += np.asarray(_edge_costs(spec, layer, image_shape), np.int64)
+    fixed = sum(np.asarray(part, np.int64) for part in _cell_fixed(spec, image_shape))
+    return parts, fixed + np.asarray(_cell_head(spec, image_shape, readout, ways), np.int64)
+
+
+def _cell_model(spec: CellSpec, image_shape: tuple[int, int, int], readout: str, ways: int) -> Callable[[Array], Array]:
+    tables, rest = _cell_parts(spec, image_shape, readout, ways)
+    base, left = _int32_table([rest], INT32_MAX)
     _int32_table([2 * spec.nodes * tables.max(1).sum(0)], left)
-    per_edge = [(np.asarray(_edge_slots(spec, cell)), tables[i].astype(np.int32)) for i, cell in enumerate(CELLS)]
+    per_edge = [(np.asarray(edge_slots(spec, cell)), tables[i].astype(np.int32)) for i, cell in enumerate(CELLS)]
 
     def cost(genotypes: Array) -> Array:
         genotypes = jnp.asarray(genotypes)
@@ -172,6 +202,6 @@ def _cell_rows(
     rows = [("stem", *stem)]
     for layer, fixed in enumerate(cells):
         cell = CELLS[layer in spec.reductions]
-        edges = np.asarray(_edge_costs(spec, layer, image_shape))[genotype[_edge_slots(spec, cell)]].sum(0)
+        edges = np.asarray(_edge_costs(spec, layer, image_shape))[genotype[edge_slots(spec, cell)]].sum(0)
         rows.append((f"cell{layer} {cell}", int(fixed[0] + edges[0]), int(fixed[1] + edges[1])))
     return [*rows, ("head", *_cell_head(spec, image_shape, readout, ways))]

@@ -1,0 +1,30 @@
+"""What a generation may spend: evaluations of one genotype on one episode, the same for every strategy."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from atnas_jax.race import halving
+
+# Evaluations that one gradient to the mask on one episode counts for. An evaluation passes Q queries forwards and S
+# support images I times forwards and back: Q + 3SI passes of an image. Its derivative takes 3Q + 9SI (second order),
+# three times as many. What a mixture costs beyond a single op is not counted: a folded supernet has one price for all.
+GRADIENT_COST = 3
+
+
+def rungs_of(config: ConfigDict, episodes: int) -> np.ndarray:
+    """Return the rungs int32 [R,2] of a race over so many episodes; without racing, all rungs are the whole field."""
+    rungs = halving(config.search.population, episodes)
+    if config.search.racing == "halving" and len(config.search.objectives) == 1:
+        return rungs
+    return np.full_like(rungs, (config.search.population, episodes))
+
+
+def evaluations_of(rungs: np.ndarray) -> int:
+    """Return how many evaluations a race takes that no limit cuts short."""
+    return int((rungs[:, 0] * np.diff(rungs[:, 1], prepend=0)).sum())
+
+
+def architecture_steps(config: ConfigDict) -> int:
+    """Return the gradient steps of a generation, each on train.tasks episodes, for what a generation's race takes."""
+    spent = evaluations_of(rungs_of(config, config.search.episodes))
+    return max(1, spent // (GRADIENT_COST * config.train.tasks))

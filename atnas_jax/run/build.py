@@ -19,7 +19,9 @@ from atnas_jax.nets.norm import is_transductive, other_normalisation
 from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.rng import stream
 from atnas_jax.run.config import evaluation_steps, strategy_options
+from atnas_jax.search.repair import cheaper, repaired
 from atnas_jax.search.strategies import make_strategy
+from atnas_jax.search.variation import Feasible
 from atnas_jax.space import cell, chain
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.slots import SearchSpace, random_genotypes
@@ -131,23 +133,41 @@ def build(config: ConfigDict) -> Parts:
 
 def make_search(config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int]) -> Strategy:
     """Return the strategy of the search across tasks, with its limits on parameters and MACs."""
-    options = strategy_options(config)
+    options = strategy_options(config) | {"population": config.search.population}
     if config.search.strategy == "nsga2":
         options["objectives"] = len(config.search.objectives)
-    feasible = feasibility(config, space, image_shape)
-    return make_strategy(
-        config.search.strategy, space, population=config.search.population, feasible=feasible, **options
-    )
+    used = share_of_limits(config, space, image_shape)
+    if used is not None and config.search.over_limit == "repair":
+        return repaired(make_strategy(config.search.strategy, space, **options), cheaper(space, used, 1.0))
+    return make_strategy(config.search.strategy, space, feasible=feasibility(config, space, image_shape), **options)
 
 
-def feasibility(config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int]):
+def feasibility(config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int]) -> Feasible | None:
     """Return int32 [n,E] -> bool [n], whether genotypes keep the limits of the config, or None without limits."""
+    used = share_of_limits(config, space, image_shape)
+    return None if used is None else lambda genotypes: used(genotypes) <= 1
+
+
+def share_of_limits(
+    config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int]
+) -> Callable[[Array], Array] | None:
+    """Return int32 [n,E] -> float32 [n], what genotypes use of the tightest limit, or None without limits.
+
+    More than 1 is beyond a limit, exactly so however large the costs are.
+    """
     limits = (config.search.max_params, config.search.max_macs)
     if not any(limits):
         return None
     cost = cost_model(space, image_shape, config.net.readout, config.protocol.ways)
     bounds = jnp.asarray([limit or jnp.iinfo(jnp.int32).max for limit in limits])
-    return lambda genotypes: (cost(genotypes) <= bounds).all(-1)
+
+    def used(genotypes: Array) -> Array:
+        costs = cost(genotypes)
+        shares = (costs / bounds).astype(jnp.float32)
+        above = jnp.maximum(shares, jnp.nextafter(jnp.float32(1), jnp.float32(2)))
+        return jnp.where(costs <= bounds, jnp.minimum(shares, 1), above).max(-1)
+
+    return used
 
 
 def outer_schedule(config: ConfigDict) -> optax.Schedule:

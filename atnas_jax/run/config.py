@@ -33,6 +33,7 @@ _CHOICES = {
     "search.sampler": ("fair", "uniform"),
     "search.racing": ("halving", "none"),
     "search.anchor": ("always", "warmup", "never"),
+    "search.over_limit": ("reject", "repair"),
 }
 _SHARES = ("train.warmup", "search.population_share")
 _SEEDS = ("seed", "protocol.seed")

@@ -124,6 +124,9 @@ def _search() -> dict:
             "objectives": ("accuracy",),  # first "accuracy"; then "params" or "macs", to be small
             "max_params": 0,  # limit of a subnet; 0 is none
             "max_macs": 0,  # limit of a subnet, multiply-accumulates of one image; 0 is none
+            # What becomes of a genotype beyond them: "reject": it is drawn again; "repair": it is made cheaper, slot by
+            # slot, until it keeps them. Where neither helps, it is never the best.
+            "over_limit": "reject",
         },
     }
 
@@ -141,6 +144,20 @@ def _strategy_options() -> dict:
         "tries": placeholder(int),
         "sample": placeholder(int),  # of "regularised"
         "children": placeholder(int),  # of "regularised"
+        "learning_rate": placeholder(float),  # of "reinforce"
+        "baseline_decay": placeholder(float),  # of "reinforce"
+        "entropy": placeholder(float),  # of "reinforce"
+        "step": placeholder(
+            float
+        ),  # of "mdenas", probability moved by a comparison; of "asng", the first step's length
+        "mean": placeholder(bool),  # of "mdenas": compare means, not the latest
+        "alpha": placeholder(float),  # of "asng"
+        "species": placeholder(int),  # of "coevolution", which also knows elites, parents and both rates
+        "collaborators": placeholder(int),  # of "coevolution"; divides search.population
+        "stages": placeholder(int),  # of "staged"
+        "beam": placeholder(int),  # of "staged"
+        "rounds": placeholder(int),  # of "staged": generations of a stage
+        "inner": placeholder(str),  # of "staged": the search within a stage
     }
 
 

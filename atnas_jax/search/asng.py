@@ -55,9 +55,9 @@ def asng_rule(space: SearchSpace, step: float, alpha: float) -> Rule:
         s <- (1-b) s + sqrt(b(2-b)) (G / sqrt(theta)) / |G|,   gamma <- (1-b)^2 gamma + b(2-b),   b = d / sqrt(n)
         Delta <- Delta exp(b (gamma - |s|^2 / alpha))
 
-    n is the number of free parameters. Every probability is then kept at 1 / (E'(m-1)) or more, E' slots with a choice
-    and m choices, at the others' cost. Steps are written in the coordinates 2 sqrt(theta), in which the metric of Fisher
-    is the plain one. Only ranks count, so any monotone change of fitness changes nothing.
+    n is the number of free parameters. Every probability is then kept at 1 / (E'(m-1)) or more, for E' slots with a
+    choice and m choices, at the others' cost. Steps are written in the coordinates 2 sqrt(theta), in which Fisher's
+    metric is the plain one. Only ranks count, so any monotone change of fitness changes nothing.
     """
     check_range("step", step, 1e-9, None)
     check_range("alpha", alpha, 1e-9, None)

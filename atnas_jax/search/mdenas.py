@@ -48,13 +48,13 @@ def mdenas_rule(space: SearchSpace, step: float, mean: bool) -> Rule:
     """Return the rule of MdeNAS (section 3.3): a choice that is told less often and does better takes probability.
 
     For each genotype told, H^e += 1 and H^a = fitness at its choices; then in each slot, for all pairs of choices:
-    H^e_i <= H^e_j and H^a_i > H^a_j moves `step` from p_j to p_i. What p_j no longer has is not moved: its winners share
-    what is left, so mass is conserved.
+    H^e_i <= H^e_j and H^a_i > H^a_j moves `step` from p_j to p_i. What p_j no longer has is not moved: its winners
+    share what is left, so mass is conserved.
 
-    Warning: with several slots, the rule as published does not converge to the best choices. A choice that is told more
-    often can only lose the comparisons that it does not win, and the other slots act as noise on the latest fitness: on
-    a separable table of 6 slots by 5 choices without any noise, little more than half of the slots end right, with noise
-    hardly more than chance. `mean=True` repairs most of it. Take the best genotype told, not the mode.
+    Warning: with several slots, the rule as published does not converge to the best choices. A choice that is told
+    more often can only lose the comparisons that it does not win, and the other slots act as noise on the latest
+    fitness: on a separable table of 6 slots by 5 choices without any noise, little more than half of the slots end
+    right, with noise hardly more than chance. `mean=True` repairs most of it. Take the best told, not the mode.
     """
     check_range("step", step, 1e-9, 1)
     real = jnp.asarray(choice_mask(space))

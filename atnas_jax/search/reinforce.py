@@ -54,9 +54,9 @@ def reinforce(
 def reinforce_rule(space: SearchSpace, learning_rate: float, baseline_decay: float, entropy: float) -> Rule:
     """Return the rule of REINFORCE (Williams 1992).
 
-    Adam ascends mean_i a_i log p(g_i) + entropy * H(p), where a_i = (f_i - b) / s, b and s^2 are moving means of f and of
-    (f - b)^2. Dividing by s, which ENAS does not, makes one learning rate serve percent, shares and losses alike. ENAS
-    moves b at 0.99 a sample, takes 0.0035 and thousands of samples; the defaults here are for hundreds.
+    Adam ascends mean_i a_i log p(g_i) + entropy * H(p), where a_i = (f_i - b) / s, b and s^2 are moving means of f and
+    of (f - b)^2. Dividing by s, which ENAS does not, makes one learning rate serve percent, shares and losses alike.
+    ENAS moves b at 0.99 a sample, takes 0.0035 and thousands of samples; the defaults here are for hundreds.
     """
     check_range("learning_rate", learning_rate, 1e-9, None)
     check_range("baseline_decay", baseline_decay, 0, 1 - 1e-9)

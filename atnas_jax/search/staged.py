@@ -46,7 +46,7 @@ def staged(
     feasible: Feasible | None = None,
     tries: int = 8,
 ) -> Strategy:
-    """Return a search of one group of slots after the other, which keeps the best B beginnings at the end of each stage.
+    """Return a search of one group of slots after the other, which keeps the best B beginnings of each stage.
 
     Within a stage the inner search proposes; earlier slots are then those of the beam's member that agrees most with
     the proposal (equals at random), and later slots those of the best genotype told so far, so that within a stage all

@@ -107,7 +107,8 @@ def within(table: Table, name: str, limit: float) -> Feasible:
 def better_left(table: Table, genotypes: Array, feasible: Feasible | None = None) -> Array:
     """Return int32 [...]: how many feasible genotypes are told a better fitness than each of int32 [...,E].
 
-    0 is the optimum; equal fitness is not better. It counts genotypes, of which several may be one network.
+    0 is the optimum; equal fitness is not better. It counts genotypes, of which several may be one network. Call it
+    outside of jit: XLA would sort the table while compiling.
     """
     values = jnp.sort(_allowed(table, table.told, feasible))
     return (values.size - jnp.searchsorted(values, lookup(table, genotypes), side="right")).astype(jnp.int32)
@@ -115,7 +116,12 @@ def better_left(table: Table, genotypes: Array, feasible: Feasible | None = None
 
 def regret(table: Table, genotypes: Array, feasible: Feasible | None = None) -> Array:
     """Return float32 [...]: best reported fitness of a feasible genotype, less that of each of int32 [...,E]."""
-    return _allowed(table, table.reported, feasible).max() - report(table, genotypes)
+    return best_reported(table, feasible) - report(table, genotypes)
+
+
+def best_reported(table: Table, feasible: Feasible | None = None) -> Array:
+    """Return float32 [], the best reported fitness of a feasible genotype."""
+    return _allowed(table, table.reported, feasible).max()
 
 
 def _allowed(table: Table, column: Array, feasible: Feasible | None) -> Array:

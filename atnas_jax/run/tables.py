@@ -1,5 +1,6 @@
 """Tables of trained architectures from files, and planted ones by name."""
 
+import math
 import os
 
 import jax
@@ -103,8 +104,11 @@ def _table(arrays, cards, told, reported, costs) -> Table:
 
 def _places(arrays: dict[str, np.ndarray], cards: tuple[int, ...]) -> np.ndarray:
     """Return int [n], where in the file the genotypes stand, in the order of a table's rows."""
-    rows = np.asarray(index_of(table_space(cards), jnp.asarray(arrays["arch"], jnp.int32)))
-    place = np.argsort(rows)
-    if not np.array_equal(rows[place], np.arange(np.prod(cards))):
-        raise ValueError(f"the file has {len(rows)} architectures that are not each of {np.prod(cards)} once")
-    return place
+    codes, size = arrays["arch"], math.prod(cards)
+    if codes.shape == (size, len(cards)):
+        rows = np.asarray(index_of(table_space(cards), jnp.asarray(codes, jnp.int32)))
+        if np.array_equal(np.sort(rows), np.arange(size)):
+            return np.argsort(rows)
+    raise ValueError(
+        f"'arch' has shape {codes.shape}; it must hold each of {size} genotypes of {len(cards)} slots once"
+    )

@@ -56,14 +56,16 @@ def asng_rule(space: SearchSpace, step: float, alpha: float) -> Rule:
         Delta <- Delta exp(b (gamma - |s|^2 / alpha))
 
     n is the number of free parameters. Every probability is then kept at 1 / (E'(m-1)) or more, for E' slots with a
-    choice and m choices, at the others' cost. Steps are written in the coordinates 2 sqrt(theta), in which Fisher's
-    metric is the plain one. Only ranks count, so any monotone change of fitness changes nothing.
+    choice and m choices, at the others' cost; at half of uniform or more where that is less, since in a few slots the
+    former would leave no choice. Steps are written in the coordinates 2 sqrt(theta), in which Fisher's metric is the
+    plain one. Only ranks count, so any monotone change of fitness changes nothing.
     """
     check_range("step", step, 1e-9, None)
     check_range("alpha", alpha, 1e-9, None)
     real, cards = choice_mask(space), np.asarray(space.cards)
     free, slots = max(int((cards - 1).sum()), 1), max(int((cards > 1).sum()), 1)
-    least = jnp.asarray(real / (slots * np.maximum(cards - 1, 1))[:, None] * (cards > 1)[:, None], jnp.float32)
+    lowest = np.where(cards > 1, np.minimum(1 / (slots * np.maximum(cards - 1, 1)), 0.5 / cards), 0.0)
+    least = jnp.asarray(real * lowest[:, None], jnp.float32)
 
     def init() -> AsngMemory:
         uniform = jnp.asarray(real / cards[:, None], jnp.float32)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from atnas_jax.search.checks import check_common
-from atnas_jax.search.state import best, clean, remember, start
+from atnas_jax.search.state import best, best_if_infeasible, clean, remember, start
 from atnas_jax.search.variation import Feasible, retry
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Array, PyTree, Strategy
@@ -52,8 +52,8 @@ def categorical(
         space: the space to search.
         rule: of the update.
         population: P, genotypes per ask.
-        feasible: int32 [n,E] -> bool [n].
-        tries: draws per genotype; the last resort is an infeasible one, which the caller tells -inf.
+        feasible: int32 [n,E] -> bool [n]; what stays infeasible is replaced by the best told.
+        tries: draws per genotype.
     """
     check_common(population, tries)
 
@@ -63,7 +63,7 @@ def categorical(
     def ask(key: Array, state: CategoricalState) -> Array:
         policy, nothing = rule.policy(state.memory), jnp.zeros((0, space.num_slots), jnp.int32)
         drawn = retry(key, lambda k: draw(k, policy, population), feasible, tries, nothing)
-        return jnp.where(state.generation == 0, state.population, drawn)
+        return jnp.where(state.generation == 0, state.population, best_if_infeasible(state, drawn, feasible))
 
     def tell(state: CategoricalState, genotypes: Array, fitness: Array) -> CategoricalState:
         fitness = clean(state, fitness)

@@ -20,7 +20,8 @@ from atnas_jax.nets.norm import is_transductive, other_normalisation
 from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.rng import stream
 from atnas_jax.run.config import evaluation_steps, strategy_options
-from atnas_jax.run.costs import feasibility, gradient_options, load_latency
+from atnas_jax.run.costs import feasibility, gradient_options, load_latency, share_of_limits
+from atnas_jax.search.repair import cheaper, repaired
 from atnas_jax.search.strategies import BY_GRADIENT, make_strategy
 from atnas_jax.space import cell, chain
 from atnas_jax.space.cost import cost_model
@@ -143,15 +144,16 @@ def make_search(
     config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int], latency: CostTables | None = None
 ) -> Strategy:
     """Return the strategy of the search across tasks, with the limits of the config."""
-    options = strategy_options(config)
-    if config.search.strategy == "nsga2":
+    name = config.search.strategy
+    options = strategy_options(config) | {"population": config.search.population}
+    if name == "nsga2":
         options["objectives"] = len(config.search.objectives)
-    if config.search.strategy in BY_GRADIENT:
+    if name in BY_GRADIENT:
         options |= gradient_options(config, space, image_shape, latency)
-    feasible = feasibility(config, space, image_shape, latency)
-    return make_strategy(
-        config.search.strategy, space, population=config.search.population, feasible=feasible, **options
-    )
+    used = share_of_limits(config, space, image_shape, latency)
+    if used is not None and config.search.over_limit == "repair":
+        return repaired(make_strategy(name, space, **options), cheaper(space, used, 1.0))
+    return make_strategy(name, space, feasible=feasibility(config, space, image_shape, latency), **options)
 
 
 def outer_schedule(config: ConfigDict) -> optax.Schedule:

@@ -41,6 +41,7 @@ _CHOICES = {
     "search.anchor": ("always", "warmup", "never"),
     "search.scalarise": ("none", *FACTORS, *TERMS),
     "search.scalarise_cost": ("params", "macs", "latency"),
+    "search.over_limit": ("reject", "repair"),
 }
 _SHARES = ("train.warmup", "search.population_share", "search.open_by")
 _SEEDS = ("seed", "protocol.seed")

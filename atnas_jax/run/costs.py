@@ -68,22 +68,37 @@ def feasibility(
 ) -> Feasible | None:
     """Return int32 [n,E] -> bool [n], whether genotypes keep the limits of the config, or None without limits.
 
+    Args: as of `share_of_limits`.
+    """
+    used = share_of_limits(config, space, image_shape, latency)
+    return None if used is None else lambda genotypes: used(genotypes) <= 1
+
+
+def share_of_limits(
+    config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int], latency: CostTables | None = None
+) -> Callable[[Array], Array] | None:
+    """Return int32 [n,E] -> float32 [n], what genotypes use of the tightest limit, or None without limits.
+
+    More than 1 is beyond a limit, exactly so however large the costs are.
+
     Args:
         config, space, image_shape: of the run.
         latency: milliseconds, see `load_latency`; needed by search.max_latency_ms alone.
     """
-    limits = (config.search.max_params, config.search.max_macs)
-    slowest = config.search.max_latency_ms
+    limits, slowest = (config.search.max_params, config.search.max_macs), config.search.max_latency_ms
     if not any(limits) and not slowest:
         return None
     cost = cost_model(space, image_shape, config.net.readout, config.protocol.ways)
     bounds = jnp.asarray([limit or jnp.iinfo(jnp.int32).max for limit in limits])
 
-    def keeps(genotypes: Array) -> Array:
-        kept = (cost(genotypes) <= bounds).all(-1)
-        return kept & (cost_of(space, latency)(genotypes) <= slowest) if slowest else kept
+    def used(genotypes: Array) -> Array:
+        costs = cost(genotypes)
+        shares = (costs / bounds).astype(jnp.float32)
+        above = jnp.maximum(shares, jnp.nextafter(jnp.float32(1), jnp.float32(2)))
+        most = jnp.where(costs <= bounds, jnp.minimum(shares, 1), above).max(-1)
+        return jnp.maximum(most, cost_of(space, latency)(genotypes) / slowest) if slowest else most
 
-    return keeps
+    return used
 
 
 def fitness_factor(

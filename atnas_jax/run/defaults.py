@@ -142,6 +142,9 @@ def _search() -> dict:
             "max_macs": 0,  # limit of a subnet, multiply-accumulates of one image; 0 is none
             "max_latency_ms": 0.0,  # limit of a subnet, milliseconds by the table of search.latency; 0 is none
             "latency": "",  # JSON of launch.measure_latency
+            # What becomes of a genotype beyond the limits: "reject": it is drawn again; "repair": it is made cheaper,
+            # slot by slot, until it keeps them. Where neither helps, it is never the best.
+            "over_limit": "reject",
             # How a cost joins what is searched by, see search/scalarise.py. Of fitness: "mnas_soft", "mnas_hard". Of
             # the loss of a gradient strategy: "add_linear", "add_hinge", "mul_log". Or "none".
             "scalarise": "none",
@@ -165,13 +168,24 @@ def _strategy_options() -> dict:
         "tries": placeholder(int),
         "sample": placeholder(int),  # of "regularised"
         "children": placeholder(int),  # of "regularised"
+        "learning_rate": placeholder(float),  # of "reinforce" and of the gradient strategies
         # Of the gradient strategies, see search/gradient.py.
-        "learning_rate": placeholder(float),
         "b1": placeholder(float),
         "temperature": placeholder(float),
         "temperature_min": placeholder(float),
         "prune": placeholder(float),  # of "softmax"
         "mode": placeholder(str),  # of "binary_gates": "full" or "two"
+        "baseline_decay": placeholder(float),  # of "reinforce"
+        "entropy": placeholder(float),  # of "reinforce"
+        "step": placeholder(float),  # of "mdenas", probability moved by a comparison; of "asng", the first step
+        "mean": placeholder(bool),  # of "mdenas": compare means, not the latest
+        "alpha": placeholder(float),  # of "asng"
+        "species": placeholder(int),  # of "coevolution", which also knows elites, parents and both rates
+        "collaborators": placeholder(int),  # of "coevolution"; divides search.population
+        "stages": placeholder(int),  # of "staged"
+        "beam": placeholder(int),  # of "staged"
+        "rounds": placeholder(int),  # of "staged": generations of a stage
+        "inner": placeholder(str),  # of "staged": the search within a stage
     }
 
 

@@ -73,3 +73,11 @@ def remember(state: SearchState, genotypes: Array, fitness: Array) -> SearchStat
 def best(state: SearchState) -> Array:
     """Return int32 [E], the best genotype told so far by objective 0."""
     return state.best_genotype
+
+
+def best_if_infeasible(state: SearchState, genotypes: Array, feasible: Feasible | None) -> Array:
+    """Return int32 [n,E]: `genotypes` with the infeasible ones replaced by the best told so far, if there is one."""
+    if feasible is None:
+        return genotypes
+    keep = feasible(genotypes) | (state.best_fitness == -jnp.inf)
+    return jnp.where(keep[:, None], genotypes, state.best_genotype)

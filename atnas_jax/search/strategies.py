@@ -3,11 +3,16 @@
 import functools
 import inspect
 
+from atnas_jax.search.asng import asng
+from atnas_jax.search.coevolution import coevolution
 from atnas_jax.search.genetic import genetic
 from atnas_jax.search.gradient import gradient
+from atnas_jax.search.mdenas import mdenas
 from atnas_jax.search.nsga2 import nsga2
 from atnas_jax.search.random_search import random_search
 from atnas_jax.search.regularised import regularised_evolution
+from atnas_jax.search.reinforce import reinforce
+from atnas_jax.search.staged import staged
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Strategy
 
@@ -16,6 +21,11 @@ STRATEGIES = {
     "genetic": genetic,
     "regularised": regularised_evolution,
     "nsga2": nsga2,
+    "reinforce": reinforce,
+    "mdenas": mdenas,
+    "asng": asng,
+    "coevolution": coevolution,
+    "staged": staged,
 }
 BY_GRADIENT = {  # these learn by `tell_grad`
     name: functools.partial(gradient, relaxation=name) for name in ("softmax", "gumbel", "gumbel_hard", "binary_gates")

@@ -119,9 +119,11 @@ def retry(key: Array, propose: Callable[[Array], Array], feasible: Feasible | No
 
     def again(t: Array, kept: Array) -> Array:
         rows = propose(jax.random.fold_in(key, t))
-        return jnp.where((grade(rows, kept) > grade(kept, kept))[:, None], rows, kept)
+        return jnp.where((t == 0) | (grade(rows, kept) > grade(kept, kept))[:, None], rows, kept)
 
-    return jax.lax.fori_loop(1, tries, again, propose(jax.random.fold_in(key, 0)))
+    # The first proposal is made in the loop too: what proposes is most of a strategy's program, compiled once so.
+    first = jax.eval_shape(propose, key)
+    return jax.lax.fori_loop(0, tries, again, jnp.zeros(first.shape, first.dtype))
 
 
 def _equal(a: Array, b: Array) -> Array:

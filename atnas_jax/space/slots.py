@@ -77,6 +77,12 @@ def random_genotypes(key: Array, space: SearchSpace, n: int) -> Array:
     return jax.random.randint(key, (n, space.num_slots), 0, jnp.asarray(space.cards, jnp.int32), jnp.int32)
 
 
+def slot_groups(space: SearchSpace, groups: int) -> np.ndarray:
+    """Return int32 [E], the number of the group of each slot: consecutive slots, sizes that differ by 1 at most."""
+    parts = np.array_split(np.arange(space.num_slots), groups)
+    return np.repeat(np.arange(groups, dtype=np.int32), [part.size for part in parts])
+
+
 def check_ops(ops: tuple[str, ...], where: str) -> None:
     """Raise ValueError unless `ops` are distinct, known and at least one."""
     unknown = [op for op in ops if op not in OPS]

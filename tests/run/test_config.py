@@ -79,6 +79,7 @@ def _set(config, name, value):
         ("search.objectives", ("params",), "the first 'accuracy'"),
         ("search.objectives", ("accuracy", "accuracy"), "distinct"),
         ("search.objectives", ("accuracy", "params"), "take strategy 'nsga2'"),
+        ("search.over_limit", "ignore", "allowed: 'reject', 'repair'"),
         ("search.options.elites", 16, "must be less than search.population 16"),
         ("search.options.elites", "two", "a str; it must be a int"),
         ("meta_test.rows", ("best", "oracle"), "meta_test.rows has 'oracle'"),

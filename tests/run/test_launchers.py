@@ -79,7 +79,16 @@ def test_prepare_tfds(command, tiny_data, tmp_path):
     _refused(command("prepare_tfds", *flags, "--name=My Data"), "name 'My Data'")
 
 
-@pytest.mark.parametrize("module", ["search", "meta_test", "adapt", "check_data", "prepare_tfds"])
+def test_compare_strategies(command, tmp_path):
+    out = tmp_path / "out"
+    done = command("compare_strategies", "--strategies=genetic", "--seeds=2", "--evaluations=40", f"--out={out}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (out / "comparison.txt").read_text()
+    assert {path.name for path in out.iterdir()} == {"comparison.txt", "comparison.json", "regret.png"}
+    _refused(command("compare_strategies", "--table=nb201:/nowhere.npz"), "/nowhere.npz")
+
+
+@pytest.mark.parametrize("module", ["search", "meta_test", "adapt", "check_data", "prepare_tfds", "compare_strategies"])
 def test_help_says_what_the_command_does(command, module):
     done = command(module, "--help")
     assert done.returncode in (0, 1)  # absl ends --help with 1

@@ -16,8 +16,15 @@ OPTIONS = {
     "genetic": {"population": 12, "elites": 2, "immigrants": 2},
     "regularised": {"population": 24, "sample": 6, "children": 12},
     "nsga2": {"population": 12, "objectives": 2},
+    "reinforce": {"population": 12},
+    "mdenas": {"population": 12},
+    "asng": {"population": 12},
+    "coevolution": {"population": 12, "species": 3},
+    "staged": {"population": 12, "rounds": 2, "beam": 3},
 }
 NAMES = list(STRATEGIES)
+
+pytestmark = pytest.mark.usefixtures("few_optimisations")
 
 
 def space_of(cards):
@@ -214,6 +221,19 @@ def test_crowded_order_puts_copies_last_and_ends_of_the_front_first():
         ("random", {"tries": 0}, "tries=0"),
         ("regularised", {"population": 50, "children": 7}, "multiple of children=7"),
         ("nsga2", {"objectives": 0}, "objectives=0"),
+        ("reinforce", {"learning_rate": 0}, "learning_rate=0"),
+        ("reinforce", {"baseline_decay": 1}, "baseline_decay=1"),
+        ("reinforce", {"entropy": -1}, "entropy=-1"),
+        ("mdenas", {"step": 2}, "step=2"),
+        ("asng", {"step": 0}, "step=0"),
+        ("asng", {"alpha": 0}, "alpha=0"),
+        ("coevolution", {"species": 9}, "species=9"),
+        ("coevolution", {"population": 20, "collaborators": 3}, "multiple of collaborators=3"),
+        ("coevolution", {"elites": 10}, "elites=10"),
+        ("staged", {"stages": 9}, "stages=9"),
+        ("staged", {"rounds": 0}, "rounds=0"),
+        ("staged", {"beam": 0}, "beam=0"),
+        ("staged", {"inner": "nsga2"}, "random, genetic, reinforce, mdenas, asng"),
     ],
 )
 def test_bad_options_are_one_line(name, options, word):

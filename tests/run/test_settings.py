@@ -15,7 +15,7 @@ from atnas_jax.run.proxy import make_proxy
 from atnas_jax.run.state import init_state
 from atnas_jax.run.steps import make_programs
 from atnas_jax.space.extremes import largest, smallest
-from atnas_jax.space.slots import mask_of
+from atnas_jax.space.slots import genotype_of, mask_of
 
 
 def _drawn(tiny, sampler, step, **changes):
@@ -25,8 +25,8 @@ def _drawn(tiny, sampler, step, **changes):
     parts = build(config)
     scorer = evaluation_learner(config, parts.space, parts.image_shape, 3)
     programs, state = make_programs(config, parts, scorer, {"compile_s": 0.0}), init_state(config, parts)
-    rows = programs.draw(state.search, jnp.int32(step), jnp.float32(0.0), jnp.asarray(False))
-    return np.asarray(rows), parts.space, np.asarray(state.search.population)
+    masks = programs.draw(state.search, jnp.int32(step), jnp.float32(0.0), jnp.asarray(False))
+    return np.asarray(genotype_of(parts.space, masks)), parts.space, np.asarray(state.search.population)
 
 
 def test_the_sampler_is_the_one_of_the_config(tiny):
@@ -58,10 +58,11 @@ def test_distillation_changes_the_steps_of_the_search_and_not_those_of_the_contr
         check_config(config)
         parts = build(config)
         programs = make_programs(config, parts, None, {"compile_s": 0.0})
-        genotypes = jnp.broadcast_to(jnp.asarray(smallest(parts.space)), (2, 2, parts.space.num_slots))
+        mask = mask_of(parts.space, jnp.asarray(smallest(parts.space)))
+        masks = jnp.broadcast_to(mask, (2, 2, *mask.shape))
         for program in ("train", "control"):
             meta = init_state(config, parts).meta
-            states[program, weight] = getattr(programs, program)(meta, genotypes, parts.dataset.table)[0].params["body"]
+            states[program, weight] = getattr(programs, program)(meta, masks, parts.dataset.table)[0].params["body"]
         assert (programs.train is programs.control) == (weight == 0)
 
     def gap(program):

@@ -3,6 +3,7 @@
 import inspect
 
 from atnas_jax.search.genetic import genetic
+from atnas_jax.search.guided import nao, predictor_search
 from atnas_jax.search.nsga2 import nsga2
 from atnas_jax.search.random_search import random_search
 from atnas_jax.search.regularised import regularised_evolution
@@ -14,6 +15,8 @@ STRATEGIES = {
     "genetic": genetic,
     "regularised": regularised_evolution,
     "nsga2": nsga2,
+    "nao": nao,
+    "predictor": predictor_search,
 }
 
 

@@ -1,8 +1,8 @@
 """Kernel ridge regression on one-hot slots: a ridge on slots and pairs of slots, and a Gaussian process.
 
 Both look at genotypes through how many slots agree, m. The inner product of one-hot slots is m, that of all one-hot
-pairs of slots is m(m-1)/2: a ridge on both features needs no more than an [n,n] system, whatever the space. Its strength
-is set by the evidence, so nothing has to be tuned to the noise of an evaluation.
+pairs of slots is m(m-1)/2: a ridge on both features needs no more than an [n,n] system, whatever the space. The
+evidence sets its strength (MacKay 1992), so nothing has to be tuned to the noise of an evaluation.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """How networks that predict are trained: minibatches of the filled rows, a static number of steps."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +59,7 @@ def dense(key: Array, fan_in: int, fan_out: int) -> dict[str, Array]:
 def perceptron(key: Array, sizes: tuple[int, ...]) -> list[dict[str, Array]]:
     """Return the layers of a multi-layer perceptron of these sizes, input first."""
     keys = jax.random.split(key, len(sizes) - 1)
-    return [dense(key, *pair) for key, pair in zip(keys, zip(sizes[:-1], sizes[1:]))]
+    return [dense(key, *pair) for key, pair in zip(keys, pairwise(sizes))]
 
 
 def squashed(layers: list[dict[str, Array]], x: Array) -> Array:

@@ -17,10 +17,10 @@ from atnas_jax.search.predictors.base import Equivalents, Predictor
 from atnas_jax.search.predictors.kernel import gp, ridge
 from atnas_jax.search.predictors.mlp import mlp
 from atnas_jax.search.predictors.nao import nao_network
-from atnas_jax.search.proposers import Proposer, make_proposer, unseen
+from atnas_jax.search.proposers import Proposer, make_proposer
 from atnas_jax.search.state import best, clean, remember, start
-from atnas_jax.search.variation import Feasible
-from atnas_jax.space.slots import SearchSpace
+from atnas_jax.search.variation import Feasible, retry
+from atnas_jax.space.slots import SearchSpace, random_genotypes
 from atnas_jax.types import Array, PyTree, Strategy
 
 PREDICTORS = {"ridge": ridge, "gp": gp, "mlp": mlp, "nao": nao_network}
@@ -87,9 +87,7 @@ def nao(
         targets=targets,
         equivalents=equivalents,
     )
-    propose = make_proposer(
-        "ascent", space, network, parents=parents, climb_steps=climb_steps, feasible=feasible, tries=tries
-    )
+    propose = make_proposer("ascent", space, network, parents=parents, climb_steps=climb_steps, feasible=feasible)
     sizes = {"population": population, "seeds": seeds, "refit": refit, "pool": pool, "elites": elites}
     return guided(space, network, propose, **sizes, feasible=feasible, tries=tries)
 
@@ -142,7 +140,6 @@ def predictor_search(
         crossover_rate=crossover_rate,
         mutation_rate=mutation_rate,
         feasible=feasible,
-        tries=tries,
     )
     sizes = {"population": population, "seeds": seeds, "refit": refit, "pool": pool, "elites": elites}
     return guided(space, predictor, propose, **sizes, feasible=feasible, tries=tries)
@@ -182,19 +179,19 @@ def guided(
         fitted = predictor.init(key_fitted, pool)
         return GuidedState(*first, empty_pool(space, pool), fitted, jnp.int32(0), jnp.int32(refit))
 
-    def at_random(key: Array, state: GuidedState) -> Array:
-        fresh = unseen(key, space, population, feasible, tries, state.pool)
-        return jnp.where(state.generation == 0, state.population, fresh)
-
-    def by_predictor(key: Array, state: GuidedState) -> Array:
-        rows = propose(key, state.fitted, state.pool, population)
+    def by_predictor(key: Array, state: GuidedState, fresh: Array) -> Array:
+        rows = propose(key, state.fitted, state.pool, fresh)
         top = ranked(state.pool)[:elites]
         # A pool of fewer than `elites` distinct genotypes has rows that are no genotypes.
         again = jnp.where(state.pool.filled[top][:, None], state.pool.genotypes[top], rows[population - elites :])
         return jnp.concatenate([again, rows[: population - elites]])
 
     def ask(key: Array, state: GuidedState) -> Array:
-        return jax.lax.cond(state.told < seeds, at_random, by_predictor, key, state)
+        key_fresh, key_propose = jax.random.split(key)
+        avoid = state.pool.genotypes
+        fresh = retry(key_fresh, lambda k: random_genotypes(k, space, population), feasible, tries, avoid)
+        first = jnp.where(state.generation == 0, state.population, fresh)
+        return jax.lax.cond(state.told < seeds, lambda: first, lambda: by_predictor(key_propose, state, fresh))
 
     def tell(state: GuidedState, genotypes: Array, fitness: Array) -> GuidedState:
         fitness = clean(state, fitness)

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from atnas_jax.search.checks import check_range
 from atnas_jax.search.pool import Pool, equal, ranked
 from atnas_jax.search.predictors.base import Predictor, climb
-from atnas_jax.search.variation import Feasible, recombination, retry
-from atnas_jax.space.slots import SearchSpace, random_genotypes
+from atnas_jax.search.variation import Feasible, recombination
+from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Array, PyTree
 
-Proposer = Callable[[Array, PyTree, Pool, int], Array]  # key, fitted, pool, n -> int32 [n,E]
+Proposer = Callable[[Array, PyTree, Pool, Array], Array]  # key, fitted, pool, random int32 [n,E] -> int32 [n,E]
 PROPOSERS = ("rank_mutated", "ucb", "ascent")
 
 
@@ -29,7 +29,6 @@ def make_proposer(
     crossover_rate: float = 0.5,
     mutation_rate: float | None = None,
     feasible: Feasible | None = None,
-    tries: int = 8,
 ) -> Proposer:
     """Return the proposer of that name; it asks the candidates of highest score that are feasible and unseen.
 
@@ -49,7 +48,6 @@ def make_proposer(
         starts: of "ascent", at most so many rows of the pool.
         crossover_rate, mutation_rate: see `variation.recombination`.
         feasible: int32 [n,E] -> bool [n]; infeasible candidates are dropped.
-        tries: draws of the random genotypes that stand in where candidates are too few.
 
     Raises:
         ValueError: an unknown name, an option out of range, or "ucb" with a predictor that has no deviation.
@@ -84,27 +82,20 @@ def make_proposer(
         bonus = kappa * predictor.deviation(fitted, codes) if name == "ucb" else 0
         return predictor.mean(fitted, codes) + bonus
 
-    def propose(key: Array, fitted: PyTree, pool: Pool, n: int) -> Array:
-        key_rows, key_fresh = jax.random.split(key)
-        rows = (climbed if name == "ascent" else bred)(key_rows, fitted, pool)
-        fresh = unseen(key_fresh, space, n, feasible, tries, pool)
-        return choose(rows, fresh, score(fitted, rows), feasible, pool, n)
+    def propose(key: Array, fitted: PyTree, pool: Pool, fresh: Array) -> Array:
+        rows = (climbed if name == "ascent" else bred)(key, fitted, pool)
+        return choose(rows, score(fitted, rows), fresh, feasible, pool)
 
     return propose
 
 
-def unseen(key: Array, space: SearchSpace, n: int, feasible: Feasible | None, tries: int, pool: Pool) -> Array:
-    """Return random genotypes int32 [n,E], feasible and not in the pool where `tries` draws allow."""
-    return retry(key, lambda k: random_genotypes(k, space, n), feasible, tries, pool.genotypes)
-
-
-def choose(rows: Array, fresh: Array, score: Array, feasible: Feasible | None, pool: Pool, n: int) -> Array:
+def choose(rows: Array, score: Array, fresh: Array, feasible: Feasible | None, pool: Pool) -> Array:
     """Return int32 [n,E]: feasible ones first, of them new ones, of them `rows` [c,E] by `score` [c], then `fresh`.
 
-    New: neither in the pool nor equal to an earlier row.
+    New: neither in the pool nor equal to an earlier row. `fresh` int32 [n,E] stands in where rows are too few.
     """
     both = jnp.concatenate([rows, fresh])
     new = ~(equal(both, pool.genotypes).any(-1) | jnp.tril(equal(both, both), -1).any(-1))
     fits = jnp.ones(len(both), bool) if feasible is None else feasible(both)
     worth = jnp.concatenate([jnp.where(jnp.isnan(score), -jnp.inf, score), jnp.full(len(fresh), -jnp.inf)])
-    return both[jnp.lexsort((-worth, ~new, ~fits))[:n]]
+    return both[jnp.lexsort((-worth, ~new, ~fits))[: len(fresh)]]

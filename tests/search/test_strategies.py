@@ -11,11 +11,23 @@ from atnas_jax.search.nsga2 import crowded_order
 from atnas_jax.search.strategies import STRATEGIES, make_strategy
 from atnas_jax.space.slots import SearchSpace
 
+pytestmark = pytest.mark.usefixtures("few_optimisations")
 OPTIONS = {
     "random": {"population": 12},
     "genetic": {"population": 12, "elites": 2, "immigrants": 2},
     "regularised": {"population": 24, "sample": 6, "children": 12},
     "nsga2": {"population": 12, "objectives": 2},
+    "nao": {
+        "population": 12,
+        "seeds": 24,
+        "refit": 24,
+        "pool": 24,
+        "fit_steps": 2,
+        "embedding": 2,
+        "hidden": 4,
+        "climb_steps": 2,
+    },
+    "predictor": {"population": 12, "seeds": 24, "pool": 36, "candidates": 30},
 }
 NAMES = list(STRATEGIES)
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from atnas_jax.search.checks import check_range
 from atnas_jax.search.predictors.base import Predictor, check_targets, to_targets
-from atnas_jax.search.predictors.training import adam, minimise, perceptron, squashed
+from atnas_jax.search.predictors.training import adam, gaussian, minimise, perceptron, squashed
 from atnas_jax.space.slots import SearchSpace, choice_mask, genotype_of, mask_of
 from atnas_jax.types import Array, Params
 
@@ -43,7 +43,7 @@ def mlp(
     real = choice_mask(space)
 
     def init(key: Array, n: int) -> Params:
-        return perceptron(key, (real.size, *(width,) * layers, 1))
+        return gaussian(key, perceptron((real.size, *(width,) * layers, 1)))
 
     def mean(fitted: Params, codes: Array) -> Array:
         return squashed(fitted, (codes * real).reshape(codes.shape[0], -1))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from atnas_jax.search.checks import check_range
 from atnas_jax.search.predictors.base import Equivalents, Predictor, check_targets, to_targets, unit
-from atnas_jax.search.predictors.training import adam, dense, minimise, perceptron, squashed
+from atnas_jax.search.predictors.training import Scale, adam, dense, gaussian, minimise, perceptron, squashed
 from atnas_jax.space.slots import SearchSpace, choice_mask
 from atnas_jax.types import Array, Params
 
@@ -26,12 +26,12 @@ def nao_network(
     space: SearchSpace,
     *,
     embedding: int = 32,
-    hidden: int = 96,
+    hidden: int = 64,
     width: int = 100,
     layers: int = 3,
-    fit_steps: int = 1000,
+    fit_steps: int = 500,
     batch: int = 100,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 3e-3,
     weight_decay: float = 1e-4,
     tradeoff: float = 0.8,
     targets: str = "rank",
@@ -39,8 +39,9 @@ def nao_network(
 ) -> Predictor:
     """Return NAO's networks, trained together; its codes are the encoder's outputs h [c,E,hidden].
 
-    Published: embedding 32 or 48, hidden 96, MLP of 3 layers of 100 or 200, batch 100, 1000 epochs a round, tradeoff
-    0.8. A refit goes on from the last one's parameters. There is no dropout.
+    Published: embedding 32 or 48, hidden 96, MLP of 3 layers of 100 or 200, dropout 0.1, batch 100, Adam 1e-3, 1000
+    epochs a round, tradeoff 0.8. Here a smaller network learns faster, without dropout, and as well on NAS-Bench-201.
+    A refit goes on from the last one's parameters.
 
     Args:
         space: of the genotypes.
@@ -65,17 +66,17 @@ def nao_network(
         check_range(name, value, 1, None)
 
     def init(key: Array, n: int) -> Params:
-        keys = jax.random.split(key, 7)
         vocabulary = (space.num_slots, space.max_choices)
-        return {
-            "embed": jax.random.normal(keys[0], (*vocabulary, embedding)),
-            "encoder": _lstm_init(keys[1], embedding, hidden),
-            "predictor": perceptron(keys[2], (hidden, *(width,) * layers, 1)),
-            "embed_again": jax.random.normal(keys[3], (*vocabulary, embedding)),
-            "decoder": _lstm_init(keys[4], embedding, hidden),
-            "attention": dense(keys[5], 2 * hidden, hidden),
-            "output": jax.random.normal(keys[6], (*vocabulary, hidden)) / jnp.sqrt(hidden),
+        scales = {
+            "embed": Scale((*vocabulary, embedding), 1.0),
+            "encoder": _lstm_scales(embedding, hidden),
+            "predictor": perceptron((hidden, *(width,) * layers, 1)),
+            "embed_again": Scale((*vocabulary, embedding), 1.0),
+            "decoder": _lstm_scales(embedding, hidden),
+            "attention": dense(2 * hidden, hidden, 1.0),
+            "output": Scale((*vocabulary, hidden), hidden**-0.5),
         }
+        return gaussian(key, scales)
 
     def fit(key: Array, fitted: Params, genotypes: Array, fitness: Array, filled: Array) -> Params:
         goal = to_targets(targets, fitness, filled)
@@ -147,13 +148,14 @@ def _decode(space: SearchSpace, params: Params, codes: Array, forced: Array | No
     return choices.T, likelihoods.sum(0)
 
 
-def _lstm_init(key: Array, inputs: int, hidden: int) -> Params:
-    """Return a long short-term memory uniform within 1/sqrt(hidden), gates in the order in, forget, new, out."""
-    keys, bound = jax.random.split(key), hidden**-0.5
+def _lstm_scales(inputs: int, hidden: int) -> dict[str, Scale]:
+    """Return the scales of a long short-term memory, gates in the order in, forget, new, out."""
+    deviation = (3 * hidden) ** -0.5  # of the usual uniform distribution within 1/sqrt(hidden)
+    gates = 4 * hidden
     return {
-        "input": jax.random.uniform(keys[0], (inputs, 4 * hidden), minval=-bound, maxval=bound),
-        "state": jax.random.uniform(keys[1], (hidden, 4 * hidden), minval=-bound, maxval=bound),
-        "b": jnp.zeros(4 * hidden),
+        "input": Scale((inputs, gates), deviation),
+        "state": Scale((hidden, gates), deviation),
+        "b": Scale((gates,), 0.0),
     }
 
 

@@ -1,13 +1,23 @@
 """How networks that predict are trained: minibatches of the filled rows, a static number of steps."""
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from atnas_jax.types import Array, Params
+from atnas_jax.types import Array, Params, PyTree
+
+
+class Scale(NamedTuple):
+    """The shape of an array of weights, and their deviation at the start."""
+
+    shape: tuple[int, ...]
+    deviation: float
 
 
 def minimise(
@@ -44,22 +54,30 @@ def minimise(
 
 
 def adam(learning_rate: float, weight_decay: float, clip: float) -> optax.GradientTransformation:
-    """Return Adam with an L2 penalty in the gradient, after a clip of its global norm."""
-    return optax.chain(
-        optax.clip_by_global_norm(clip), optax.add_decayed_weights(weight_decay), optax.adam(learning_rate)
-    )
+    """Return Adam with an L2 penalty in the gradient, after a clip of its global norm; on one flat vector."""
+    clipped, decayed = optax.clip_by_global_norm(clip), optax.add_decayed_weights(weight_decay)
+    return optax.flatten(optax.chain(clipped, decayed, optax.adam(learning_rate)))
 
 
-def dense(key: Array, fan_in: int, fan_out: int) -> dict[str, Array]:
-    """Return {"w" [fan_in,fan_out], "b" [fan_out]}, weights of variance 2 / fan_in (He et al. 2015)."""
-    w = jax.random.normal(key, (fan_in, fan_out)) * jnp.sqrt(2 / fan_in)
-    return {"w": w, "b": jnp.zeros(fan_out)}
+def gaussian(key: Array, scales: PyTree) -> PyTree:
+    """Return normal weights of the deviations `scales`, one (shape, deviation) per leaf.
+
+    One draw for all leaves, as each draw of its own takes longer to compile than all the rest of a small network.
+    """
+    leaves, tree = jax.tree.flatten(scales, is_leaf=lambda leaf: isinstance(leaf, Scale))
+    ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves]).tolist()
+    parts = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
+    return tree.unflatten([part.reshape(leaf.shape) * leaf.deviation for part, leaf in zip(parts, leaves)])
 
 
-def perceptron(key: Array, sizes: tuple[int, ...]) -> list[dict[str, Array]]:
-    """Return the layers of a multi-layer perceptron of these sizes, input first."""
-    keys = jax.random.split(key, len(sizes) - 1)
-    return [dense(key, *pair) for key, pair in zip(keys, pairwise(sizes))]
+def dense(fan_in: int, fan_out: int, gain: float = 2.0) -> dict[str, Scale]:
+    """Return the scales of {"w" [fan_in,fan_out], "b" [fan_out]}: variance gain / fan_in (2: He et al. 2015) and 0."""
+    return {"w": Scale((fan_in, fan_out), (gain / fan_in) ** 0.5), "b": Scale((fan_out,), 0.0)}
+
+
+def perceptron(sizes: tuple[int, ...]) -> list[dict[str, Scale]]:
+    """Return the scales of the layers of a multi-layer perceptron of these sizes, input first."""
+    return [dense(*pair) for pair in pairwise(sizes)]
 
 
 def squashed(layers: list[dict[str, Array]], x: Array) -> Array:

@@ -54,7 +54,7 @@ def mlp(
         def loss(params: Params, rows: Array) -> Array:
             return jnp.square(mean(params, masks[rows]) - goal[rows]).mean()
 
-        optimiser = adam(learning_rate, weight_decay, CLIP)
+        optimiser = adam(learning_rate, fit_steps, weight_decay, CLIP)
         return minimise(key, loss, fitted, filled, steps=fit_steps, batch=batch, optimiser=optimiser)
 
     def encode(fitted: Params, genotypes: Array) -> Array:

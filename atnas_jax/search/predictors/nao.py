@@ -90,25 +90,25 @@ def nao_network(
             error = jnp.square(mean(params, codes) - goal[rows]).mean()
             return tradeoff * error - (1 - tradeoff) * log_likelihood(params, codes, same[rows]).mean()
 
-        optimiser, filled = adam(learning_rate, weight_decay, CLIP), jnp.repeat(filled, copies)
+        optimiser, filled = adam(learning_rate, fit_steps, weight_decay, CLIP), jnp.repeat(filled, copies)
         return minimise(key, loss, fitted, filled, steps=fit_steps, batch=batch, optimiser=optimiser)
 
     def log_likelihood(params: Params, codes: Array, genotypes: Array) -> Array:
-        return _decode(space, params, codes, genotypes)[1]
+        return decode_slots(space, params, codes, genotypes)[1]
 
     def encode(params: Params, genotypes: Array) -> Array:
-        return _encode(params, genotypes)
+        return encode_slots(params, genotypes)
 
     def mean(params: Params, codes: Array) -> Array:
         return squashed(params["predictor"], unit(codes.mean(1)))
 
     def decode(params: Params, codes: Array) -> Array:
-        return _decode(space, params, codes, None)[0]
+        return decode_slots(space, params, codes, None)[0]
 
     return Predictor(init, fit, encode, mean, decode, None)
 
 
-def _encode(params: Params, genotypes: Array) -> Array:
+def encode_slots(params: Params, genotypes: Array) -> Array:
     """Return h float32 [c,E,D] of genotypes int32 [c,E]."""
     inputs = jax.vmap(lambda table, column: table[column], (0, 1))(params["embed"], jnp.maximum(genotypes, 0))
     start = jnp.zeros((2, genotypes.shape[0], params["encoder"]["state"].shape[0]))
@@ -120,7 +120,7 @@ def _encode(params: Params, genotypes: Array) -> Array:
     return unit(jnp.moveaxis(jax.lax.scan(step, start, inputs)[1], 0, 1))
 
 
-def _decode(space: SearchSpace, params: Params, codes: Array, forced: Array | None) -> tuple[Array, Array]:
+def decode_slots(space: SearchSpace, params: Params, codes: Array, forced: Array | None) -> tuple[Array, Array]:
     """Return the likeliest choices int32 [c,E], slot by slot, and float32 [c], the log-likelihood of what was fed back.
 
     Fed back are the `forced` int32 [c,E] (teacher forcing), or else the choices themselves.

@@ -53,10 +53,14 @@ def minimise(
     return params
 
 
-def adam(learning_rate: float, weight_decay: float, clip: float) -> optax.GradientTransformation:
-    """Return Adam with an L2 penalty in the gradient, after a clip of its global norm; on one flat vector."""
+def adam(learning_rate: float, steps: int, weight_decay: float, clip: float) -> optax.GradientTransformation:
+    """Return Adam with an L2 penalty in the gradient, after a clip of its global norm; on one flat vector.
+
+    The rate falls to 0 by a cosine over `steps`, so where training stops does not depend on the last minibatches.
+    """
+    rate = optax.cosine_decay_schedule(learning_rate, steps)
     clipped, decayed = optax.clip_by_global_norm(clip), optax.add_decayed_weights(weight_decay)
-    return optax.flatten(optax.chain(clipped, decayed, optax.adam(learning_rate)))
+    return optax.flatten(optax.chain(clipped, decayed, optax.adam(rate)))
 
 
 def gaussian(key: Array, scales: PyTree) -> PyTree:

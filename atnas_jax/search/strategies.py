@@ -7,6 +7,7 @@ from atnas_jax.search.asng import asng
 from atnas_jax.search.coevolution import coevolution
 from atnas_jax.search.genetic import genetic
 from atnas_jax.search.gradient import gradient
+from atnas_jax.search.guided import nao, predictor_search
 from atnas_jax.search.mdenas import mdenas
 from atnas_jax.search.nsga2 import nsga2
 from atnas_jax.search.random_search import random_search
@@ -26,6 +27,8 @@ STRATEGIES = {
     "asng": asng,
     "coevolution": coevolution,
     "staged": staged,
+    "nao": nao,
+    "predictor": predictor_search,
 }
 BY_GRADIENT = {  # these learn by `tell_grad`
     name: functools.partial(gradient, relaxation=name) for name in ("softmax", "gumbel", "gumbel_hard", "binary_gates")

@@ -11,6 +11,7 @@ from atnas_jax.search.nsga2 import crowded_order
 from atnas_jax.search.strategies import STRATEGIES, make_strategy
 from atnas_jax.space.slots import SearchSpace
 
+pytestmark = pytest.mark.usefixtures("few_optimisations")
 OPTIONS = {
     "random": {"population": 12},
     "genetic": {"population": 12, "elites": 2, "immigrants": 2},
@@ -21,6 +22,17 @@ OPTIONS = {
     "asng": {"population": 12},
     "coevolution": {"population": 12, "species": 3},
     "staged": {"population": 12, "rounds": 2, "beam": 3},
+    "nao": {
+        "population": 12,
+        "seeds": 24,
+        "refit": 24,
+        "pool": 24,
+        "fit_steps": 2,
+        "embedding": 2,
+        "hidden": 4,
+        "climb_steps": 2,
+    },
+    "predictor": {"population": 12, "seeds": 24, "pool": 36, "candidates": 30},
 }
 NAMES = list(STRATEGIES)
 

@@ -1,0 +1,1 @@
+"""Predictors: regressions from genotypes to fitness that guide a search."""

@@ -42,7 +42,7 @@ def embed_support(model: Model, body: Params, mask: Array, x: Array) -> Array:
 
 def embed_query(model: Model, body: Params, mask: Array, support_x: Array, query_x: Array) -> Array:
     """Return the embedding [Q,D] of queries; only a normalisation by the support needs the support images."""
-    if model.normalisation != "support":
+    if model.normalisation not in ("support", "tasknorm"):
         return model.apply(body, query_x, mask, None)
     return embed_both(model, body, mask, support_x, query_x)[1]
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from atnas_jax.nets.block import init_norm, norm_relu_pool, normalise, relu
 from atnas_jax.nets.conv import take_channels
+from atnas_jax.nets.norm import LEARNED
 from atnas_jax.nets.ops import chosen_op, init_ops, mixed_op, shield
 from atnas_jax.nets.pool import max_pool2
 from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, op_slot, width_slot
@@ -34,7 +35,7 @@ class ChainSupernet(nn.Module):
         depths = jnp.asarray(spec.depths)
         present = jnp.ones(x.shape[-1], x.dtype)
         for block in range(len(spec.ops)):
-            params = self.param(f"block{block}", init_block, spec.ops[block], x.shape[-1], spec.widths[-1])
+            params = self.param(f"block{block}", init_block, spec.ops[block], x.shape[-1], spec.widths[-1], self.normalisation)
             active = (mask[DEPTH_SLOT, : len(spec.depths)] * (depths > block)).sum()
             weights = mask[op_slot(block), : len(spec.ops[block])]
             channels = width_mask(spec, mask[width_slot(block), : len(spec.widths)])
@@ -56,9 +57,9 @@ class ChainSupernet(nn.Module):
         return active * out + (1 - active) * passed
 
 
-def init_block(key: Array, ops: tuple[str, ...], c_in: int, c_out: int) -> Params:
-    """Return the weights of one block: op name -> weights, and "norm"."""
-    return init_ops(key, ops, c_in, c_out) | {"norm": init_norm(c_out)}
+def init_block(key: Array, ops: tuple[str, ...], c_in: int, c_out: int, name: str) -> Params:
+    """Return the weights of one block: op name -> weights, and "norm" of the normalisation `name`."""
+    return init_ops(key, ops, c_in, c_out) | {"norm": init_norm(c_out, name)}
 
 
 def shield_absent(params: Params, inputs: Array, outputs: Array) -> Params:
@@ -71,6 +72,7 @@ def shield_absent(params: Params, inputs: Array, outputs: Array) -> Params:
     """
     both = inputs[:, None] * outputs
     share = {"kernel": both, "pointwise": both, "depthwise": inputs, "scale": outputs, "bias": outputs}
+    share |= dict.fromkeys(sum(LEARNED.values(), ()), outputs.max())  # one number for all channels
     return {name: {leaf: shield(share[leaf], own[leaf]) for leaf in own} for name, own in params.items()}
 
 

@@ -12,11 +12,10 @@ from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
 from atnas_jax.devices import AXIS, make_mesh
 from atnas_jax.nets.norm import is_transductive
 from atnas_jax.rng import stream
-from atnas_jax.run.build import evaluation_learner, feasibility
+from atnas_jax.run.build import evaluation_learner, feasibility, make_cost
 from atnas_jax.run.compiled import compiled, stopwatch
 from atnas_jax.run.meta_network import MetaNetwork, load_meta_network
 from atnas_jax.search.genetic import genetic
-from atnas_jax.space.cost import cost_model
 from atnas_jax.space.slots import mask_of
 from atnas_jax.space.text import to_json, to_text
 from atnas_jax.types import Params
@@ -161,7 +160,7 @@ def make_programs(
     def predict(weights, genotype, support_x, x):
         return jax.nn.softmax(learner.predict(weights, mask_of(space, genotype), support_x, x))
 
-    cost = cost_model(space, network.image_shape, config.net.readout, ways)
+    cost = make_cost(config, space, network.image_shape, ways)
     everywhere = make_mesh(jax.device_count())
     return Programs(
         compiled(choose, clock, mesh=everywhere), *(compiled(function, clock) for function in (learn, predict, cost))

@@ -14,8 +14,9 @@ from atnas_jax.data.episodes import EpisodeSpec
 from atnas_jax.data.sources import load
 from atnas_jax.data.table import DataSet, channel_statistics, check_episode_spec
 from atnas_jax.devices import AXIS, devices_for, make_mesh, replicated
+from atnas_jax.meta.average import averaged
 from atnas_jax.meta.learners import make_learner
-from atnas_jax.nets.norm import is_transductive, other_normalisation
+from atnas_jax.nets.norm import LEARNED, is_transductive, other_normalisation
 from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.rng import stream
 from atnas_jax.run.config import evaluation_steps, strategy_options
@@ -23,7 +24,7 @@ from atnas_jax.search.strategies import make_strategy
 from atnas_jax.space import cell, chain
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.slots import SearchSpace, random_genotypes
-from atnas_jax.types import Array, MetaLearner, Strategy
+from atnas_jax.types import Array, MetaLearner, Params, PyTree, Strategy
 
 TRIED = 4096  # random genotypes that tell whether limits leave any
 
@@ -108,7 +109,7 @@ def build(config: ConfigDict) -> Parts:
     image_shape = tuple(dataset.table.images.shape[1:])
     train, test = config.train, config.protocol
     mesh = make_mesh(devices_for(train.tasks // train.task_batch))
-    cost = jax.jit(cost_model(space, image_shape, config.net.readout, test.ways))
+    cost = jax.jit(make_cost(config, space, image_shape, test.ways))
     if config.meta_test.conv4 or config.search.anchor != "never":
         _check_hand_made(space)
     check_episode_spec(dataset, "meta_train", train.ways, train.shots, train.queries, train.rotations)
@@ -124,7 +125,7 @@ def build(config: ConfigDict) -> Parts:
         cost=cost,
         learner=_learner(config, space, image_shape, train.ways, "", config.learner.inner_steps),
         strategy=make_search(config, space, image_shape),
-        train_spec=EpisodeSpec(train.ways, train.shots, train.queries, train.rotations, train.flip),
+        train_spec=EpisodeSpec(train.ways, train.shots, train.queries, train.rotations, train.flip, train.warp),
         test_spec=EpisodeSpec(test.ways, test.shots, test.queries),
     )
 
@@ -140,12 +141,18 @@ def make_search(config: ConfigDict, space: SearchSpace, image_shape: tuple[int, 
     )
 
 
+def make_cost(config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int], ways: int) -> Callable:
+    """Return genotypes int32 [...,E] -> parameters and multiply-adds int32 [...,2] of the config's networks."""
+    net = config.net
+    return cost_model(space, image_shape, net.readout, ways, len(LEARNED.get(net.normalisation, ())))
+
+
 def feasibility(config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int]):
     """Return int32 [n,E] -> bool [n], whether genotypes keep the limits of the config, or None without limits."""
     limits = (config.search.max_params, config.search.max_macs)
     if not any(limits):
         return None
-    cost = cost_model(space, image_shape, config.net.readout, config.protocol.ways)
+    cost = make_cost(config, space, image_shape, config.protocol.ways)
     bounds = jnp.asarray([limit or jnp.iinfo(jnp.int32).max for limit in limits])
     return lambda genotypes: (cost(genotypes) <= bounds).all(-1)
 
@@ -156,6 +163,30 @@ def outer_schedule(config: ConfigDict) -> optax.Schedule:
     return {"cosine": optax.cosine_decay_schedule(rate, steps), "constant": optax.constant_schedule(rate)}[
         config.train.schedule
     ]
+
+
+def outer_optimiser(config: ConfigDict) -> optax.GradientTransformation:
+    """Return the optimiser of the meta-parameters: clipping, Adam (SGD for Reptile), decay and average as they are set.
+
+    Weight decay is decoupled (Loshchilov & Hutter 2019, algorithm 2) and spares norms, rates and the temperature.
+    """
+    train, rate = config.train, outer_schedule(config)
+    parts = [optax.clip(train.clip_elements)] if train.clip_elements else []
+    parts += [optax.clip_by_global_norm(train.clip)] if train.clip else []
+    if config.learner.name == "reptile":
+        parts += [optax.sgd(rate)]
+    else:
+        decay = train.weight_decay
+        parts += [optax.adamw(rate, weight_decay=decay, mask=is_kernel) if decay else optax.adam(rate)]
+    outer = optax.chain(*parts)
+    return averaged(outer, train.ema) if train.ema else outer
+
+
+def is_kernel(params: Params) -> PyTree:
+    """Return which leaves weigh the inputs of a convolution, as a pytree of bool."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[0].key == "body" and path[-1].key in ("kernel", "depthwise", "pointwise"), params
+    )
 
 
 def normalisations(config: ConfigDict) -> dict[str, str]:
@@ -182,7 +213,7 @@ def _check_hand_made(space: SearchSpace) -> None:
 
 
 def _learner(config, space, image_shape, ways, normalisation, inner_steps) -> MetaLearner:
-    train, learner, net = config.train, config.learner, config.net
+    learner, net = config.learner, config.net
     model = make_supernet(
         space,
         image_shape,
@@ -192,17 +223,15 @@ def _learner(config, space, image_shape, ways, normalisation, inner_steps) -> Me
         conv=net.conv,
         dtype=net.dtype,
     )
-    clip = [optax.clip_by_global_norm(train.clip)] if train.clip else []
-    outer = (optax.sgd if learner.name == "reptile" else optax.adam)(outer_schedule(config))
     return make_learner(
         learner.name,
         model,
-        optax.chain(*clip, outer),
+        outer_optimiser(config),
         ways=ways,
         head=learner.head,
         inner_steps=inner_steps,
         inner_lr=learner.inner_lr,
         inner_optimiser=learner.inner_optimiser,
-        task_batch=train.task_batch,
+        task_batch=config.train.task_batch,
         axis=AXIS,
     )

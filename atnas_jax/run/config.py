@@ -39,7 +39,8 @@ _SEEDS = ("seed", "protocol.seed")
 _AT_LEAST = {
     -1: ("learner.eval_inner_steps",),
     0: (
-        *("data.image_size", "data.difficulty", "train.clip", "learner.inner_steps", "learner.inner_lr"),
+        *("data.image_size", "data.difficulty", "learner.inner_steps", "learner.inner_lr"),
+        *("train.clip", "train.clip_elements", "train.weight_decay", "train.warp"),
         *("search.max_params", "search.max_macs", "log.checkpoint_minutes"),
     ),
     1e-9: ("train.outer_lr",),
@@ -64,6 +65,7 @@ _AT_LEAST = {
 _RANGES = (
     {name: (low, math.inf) for low, names in _AT_LEAST.items() for name in names}
     | dict.fromkeys(_SHARES, (0, 1))
+    | {"train.ema": (0, 0.99999)}
     | dict.fromkeys(_SEEDS, (0, 2**31 - 1))
 )
 
@@ -168,6 +170,8 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
         yield f"train.tasks {train.tasks} is not a multiple of train.task_batch {train.task_batch}"
     if max(train.task_batch, search.batch) > 1 and config.net.execution == "switch":
         yield "train.task_batch or search.batch above 1 runs every branch of a switch; take net.execution 'folded'"
+    if train.weight_decay and learner.name == "reptile":
+        yield "train.weight_decay is AdamW's; learner.name 'reptile' takes plain SGD outside, so set it to 0"
     if learner.head == "matrix" and train.ways != config.protocol.ways:
         yield (
             f"learner.head 'matrix' is made for train.ways {train.ways} and cannot serve protocol.ways "

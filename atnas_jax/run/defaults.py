@@ -45,10 +45,16 @@ def _data_and_episodes() -> dict:
             "chunk": 50,  # outer steps of one dispatch to the device
             "rotations": True,  # classes turned by 90, 180, 270 degrees count as new classes, in meta_train only
             "flip": False,  # mirror images at random, in meta_train only
+            "warp": 0.0,  # strength of a random affine and smooth warp of each image, in meta_train only; 0 is none
             "warmup": 0.3,  # share of the steps before the first generation
             "outer_lr": 1e-3,  # Adam
             "schedule": "cosine",  # "cosine" to 0 over the steps, or "constant"
             "clip": 10.0,  # largest global norm of an outer gradient; 0 is no limit
+            "clip_elements": 0.0,  # largest size of one entry of it, before that; MAML's 10 on mini-ImageNet; 0: none
+            "weight_decay": 0.0,  # of convolution kernels, decoupled (AdamW), in units of the outer rate; 0 is none
+            # Decay of the moving average of the meta-parameters, which is then what is evaluated and saved, of the
+            # supernet and of conv4 alike; 0.99 reaches back about 100 outer steps; 0 evaluates the last ones.
+            "ema": 0.0,
         },
     }
 

@@ -64,7 +64,8 @@ def make_programs(
     def train_chunk(meta, genotypes, table):
         def one(meta, genotypes):
             key = stream(config.seed, "train", meta.step)
-            episodes = sample_episodes(key, table, table.meta_train, parts.train_spec, train.tasks, statistics)
+            spec, tasks = parts.train_spec, train.tasks
+            episodes = sample_episodes(key, table, table.meta_train, spec, tasks, statistics, AXIS)
             return parts.learner.step(meta, mask_of(space, genotypes), episodes)
 
         meta, metrics = jax.lax.scan(one, meta, genotypes)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from atnas_jax.meta.average import evaluated
 from atnas_jax.race import halving, part_of
 from atnas_jax.run.build import Parts, evaluation_learner, hand_made, outer_schedule
 from atnas_jax.run.checkpoint import open_checkpoints, save
@@ -148,7 +149,7 @@ def generation(run: Run, state: RunState) -> RunState:
     asked = run.programs.ask(state.search, jnp.int32(number))
     first = jnp.int32(number * config.search.episodes)
     order, rungs = jnp.arange(len(asked)), rungs_of(config, config.search.episodes)
-    fitness, scored, _ = run.programs.fitness(state.meta.params, asked, order, rungs, first, parts.dataset.table)
+    fitness, scored, _ = run.programs.fitness(evaluated(state.meta), asked, order, rungs, first, parts.dataset.table)
     search = run.programs.tell(state.search, asked, fitness)
     state = state._replace(search=search, best=asked[jnp.argmax(fitness[:, 0])])
     scores = np.asarray(fitness[:, 0])
@@ -184,7 +185,7 @@ def rank_again(run: Run, state: RunState) -> Array:
     The best of many noisy scores is a lucky one; fresh episodes, several times as many, correct for that.
     """
     taken, settings, population = stopwatch(run.notes), run.config.search, state.search.population
-    size, table, params = settings.episodes, run.parts.dataset.table, state.meta.params
+    size, table, params = settings.episodes, run.parts.dataset.table, evaluated(state.meta)
     order, rungs = jnp.arange(len(population)), rungs_of(run.config, FINAL_ROUNDS * size)
     total = jnp.zeros(len(population))
     for number in range(FINAL_ROUNDS):

@@ -35,7 +35,8 @@ class ChainSupernet(nn.Module):
         depths = jnp.asarray(spec.depths)
         present = jnp.ones(x.shape[-1], x.dtype)
         for block in range(len(spec.ops)):
-            params = self.param(f"block{block}", init_block, spec.ops[block], x.shape[-1], spec.widths[-1], self.normalisation)
+            shape = (spec.ops[block], x.shape[-1], spec.widths[-1])
+            params = self.param(f"block{block}", init_block, *shape, self.normalisation)
             active = (mask[DEPTH_SLOT, : len(spec.depths)] * (depths > block)).sum()
             weights = mask[op_slot(block), : len(spec.ops[block])]
             channels = width_mask(spec, mask[width_slot(block), : len(spec.widths)])

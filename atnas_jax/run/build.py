@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -14,17 +13,19 @@ from atnas_jax.data.episodes import EpisodeSpec
 from atnas_jax.data.sources import load
 from atnas_jax.data.table import DataSet, channel_statistics, check_episode_spec
 from atnas_jax.devices import AXIS, devices_for, make_mesh, replicated
-from atnas_jax.meta.average import averaged
 from atnas_jax.meta.learners import make_learner
+from atnas_jax.meta.reptile import PathLength
+from atnas_jax.meta.stages import Early
 from atnas_jax.nets.norm import LEARNED, is_transductive, other_normalisation
 from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.rng import stream
 from atnas_jax.run.config import evaluation_steps, strategy_options
+from atnas_jax.run.outer import outer_optimiser
 from atnas_jax.search.strategies import make_strategy
 from atnas_jax.space import cell, chain
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.slots import SearchSpace, random_genotypes
-from atnas_jax.types import Array, MetaLearner, Params, PyTree, Strategy
+from atnas_jax.types import Array, MetaLearner, Strategy
 
 TRIED = 4096  # random genotypes that tell whether limits leave any
 
@@ -157,38 +158,6 @@ def feasibility(config: ConfigDict, space: SearchSpace, image_shape: tuple[int, 
     return lambda genotypes: (cost(genotypes) <= bounds).all(-1)
 
 
-def outer_schedule(config: ConfigDict) -> optax.Schedule:
-    """Return step -> learning rate of the outer optimiser."""
-    rate, steps = config.train.outer_lr, config.train.steps
-    return {"cosine": optax.cosine_decay_schedule(rate, steps), "constant": optax.constant_schedule(rate)}[
-        config.train.schedule
-    ]
-
-
-def outer_optimiser(config: ConfigDict) -> optax.GradientTransformation:
-    """Return the optimiser of the meta-parameters: clipping, Adam (SGD for Reptile), decay and average as they are set.
-
-    Weight decay is decoupled (Loshchilov & Hutter 2019, algorithm 2) and spares norms, rates and the temperature.
-    """
-    train, rate = config.train, outer_schedule(config)
-    parts = [optax.clip(train.clip_elements)] if train.clip_elements else []
-    parts += [optax.clip_by_global_norm(train.clip)] if train.clip else []
-    if config.learner.name == "reptile":
-        parts += [optax.sgd(rate)]
-    else:
-        decay = train.weight_decay
-        parts += [optax.adamw(rate, weight_decay=decay, mask=is_kernel) if decay else optax.adam(rate)]
-    outer = optax.chain(*parts)
-    return averaged(outer, train.ema) if train.ema else outer
-
-
-def is_kernel(params: Params) -> PyTree:
-    """Return which leaves weigh the inputs of a convolution, as a pytree of bool."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: path[0].key == "body" and path[-1].key in ("kernel", "depthwise", "pointwise"), params
-    )
-
-
 def normalisations(config: ConfigDict) -> dict[str, str]:
     """Return the modes that the weights allow, the protocol's own first: {"inductive" | "transductive": name}."""
     own = config.net.normalisation
@@ -232,6 +201,10 @@ def _learner(config, space, image_shape, ways, normalisation, inner_steps) -> Me
         inner_steps=inner_steps,
         inner_lr=learner.inner_lr,
         inner_optimiser=learner.inner_optimiser,
+        step_rates=learner.step_rates,
+        step_norms=learner.step_norms,
+        early=Early(config.train.first_order_steps, config.train.every_step_loss),
+        length=PathLength(learner.leap_loss, learner.leap_norm),
         task_batch=config.train.task_batch,
         axis=AXIS,
     )

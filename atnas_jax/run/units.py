@@ -14,11 +14,12 @@ from ml_collections import ConfigDict
 
 from atnas_jax.meta.average import evaluated
 from atnas_jax.race import halving, part_of
-from atnas_jax.run.build import Parts, evaluation_learner, hand_made, outer_schedule
+from atnas_jax.run.build import Parts, evaluation_learner, hand_made
 from atnas_jax.run.checkpoint import open_checkpoints, save
 from atnas_jax.run.compiled import stopwatch
 from atnas_jax.run.config import chunk_of
 from atnas_jax.run.metrics import Metrics, open_metrics
+from atnas_jax.run.outer import outer_schedule
 from atnas_jax.run.progress import Progress
 from atnas_jax.run.state import RunState, init_state, restore_run
 from atnas_jax.run.steps import Programs, make_programs

@@ -46,9 +46,7 @@ def cost_model(
     """
     if readout not in READOUTS:
         raise ValueError(f"readout {readout!r} is unknown; allowed: {', '.join(READOUTS)}")
-    return {"chain": _chain_model, "cell": _cell_model}[space.family](
-        space.spec, image_shape, readout, ways, per_norm
-    )
+    return {"chain": _chain_model, "cell": _cell_model}[space.family](space.spec, image_shape, readout, ways, per_norm)
 
 
 def cost_report(

@@ -36,7 +36,7 @@ def step_weights(step: Array, inner_steps: int, until: int) -> Array:
         inner_steps: I.
         until: outer steps, at least 1.
     """
-    share = jnp.maximum(1.0 - step / until, FLOOR) / inner_steps
+    share = jnp.maximum(1.0 - jnp.asarray(step, float) / until, FLOOR) / inner_steps
     weights = jnp.full(inner_steps, share)
     return weights.at[-1].set(1.0 - (inner_steps - 1) * share)
 

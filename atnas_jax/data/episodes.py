@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
+from atnas_jax.data.augment import warp
 from atnas_jax.data.table import ClassTable, split_classes
+from atnas_jax.devices import map_rows
 from atnas_jax.rng import stream
 from atnas_jax.types import Array, Episode
 
@@ -27,6 +29,7 @@ class EpisodeSpec:
     queries: int  # per class, so Q = ways * queries
     rotations: bool = False  # the 90-degree rotations of a class count as three more classes; square images only
     flip: bool = False  # each image is mirrored left to right with probability 1/2
+    warp: float = 0.0  # strength of a random warp of each image, see `augment.py`
 
 
 def sample_episode(
@@ -65,21 +68,33 @@ def sample_episode(
     if spec.flip:
         mirrored = jax.random.bernoulli(flip_key, shape=items.shape)[..., None, None, None]
         images = jnp.where(mirrored, images[..., ::-1, :], images)
-    support, query = images[:, : spec.shots], images[:, spec.shots :]
-    labels = jnp.arange(spec.ways, dtype=jnp.int32)
-    return Episode(
-        _to_float(support.reshape(-1, *images.shape[2:]), normalise),
-        jnp.repeat(labels, spec.shots),
-        _to_float(query.reshape(-1, *images.shape[2:]), normalise),
-        jnp.repeat(labels, spec.queries),
+    support, query = (
+        _to_float(part.reshape(-1, *images.shape[2:]), normalise)
+        for part in (images[:, : spec.shots], images[:, spec.shots :])
     )
+    if spec.warp:
+        support = warp(stream(key, "warp support"), support, spec.warp)
+        query = warp(stream(key, "warp query"), query, spec.warp)
+    labels = jnp.arange(spec.ways, dtype=jnp.int32)
+    return Episode(support, jnp.repeat(labels, spec.shots), query, jnp.repeat(labels, spec.queries))
 
 
 def sample_episodes(
-    key: Array, table: ClassTable, classes: Array, spec: EpisodeSpec, number: int, normalise: Normalise = RAW
+    key: Array,
+    table: ClassTable,
+    classes: Array,
+    spec: EpisodeSpec,
+    number: int,
+    normalise: Normalise = RAW,
+    axis: str | None = None,
 ) -> Episode:
-    """Draw `number` independent episodes; every field of the result has a leading T = number."""
+    """Draw `number` independent episodes; every field of the result has a leading T = number.
+
+    Warps take time, so the devices of the mapped `axis` share them, see `devices.py`; the rest each does alone.
+    """
     keys = jax.random.split(key, number)
+    if spec.warp:
+        return map_rows(lambda k: sample_episode(k, table, classes, spec, normalise), keys, axis=axis)
     return jax.vmap(lambda k: sample_episode(k, table, classes, spec, normalise))(keys)
 
 
@@ -101,7 +116,7 @@ def fixed_episodes(
         seed: of the evaluation, not of the run (static).
         index: int32 [T], which episodes; any chunking of the indices gives the same episodes.
         table: the images.
-        spec: static; its `rotations` and `flip` are for training and are ignored here.
+        spec: static; its `rotations`, `flip` and `warp` are for training and are ignored here.
         normalise: static (mean, std) per channel.
         rotations: whether rotated classes take part, as in MAML's own test code; no by default.
 
@@ -109,7 +124,7 @@ def fixed_episodes(
         An `Episode` with a leading T.
     """
     root = stream(jax.random.key(seed, impl="threefry2x32"), "evaluation", fingerprint, split)
-    spec = replace(spec, rotations=rotations, flip=False)
+    spec = replace(spec, rotations=rotations, flip=False, warp=0.0)
     classes = split_classes(table, split)
     return jax.vmap(lambda i: sample_episode(jax.random.fold_in(root, i), table, classes, spec, normalise))(
         jnp.asarray(index, jnp.int32)

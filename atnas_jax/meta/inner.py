@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from atnas_jax.types import Array, Params
+from atnas_jax.types import Array, Params, PyTree
 
 REMAT_ABOVE = 10  # inner steps, whose residuals are still small: 3 MB a step for Conv4 on five 28x28 images
 
@@ -35,21 +36,46 @@ def inner_loop(
     Returns:
         The adapted params, differentiable with respect to the given ones.
     """
-    if is_zero(steps):
-        return params
+    return numbered_loop(lambda p, _: loss(p), params, optimiser, steps, first_order=first_order, remat=remat)[0]
 
-    def step(carry, _):
+
+def numbered_loop(
+    loss: Callable[[Params, Array], Array],
+    params: Params,
+    optimiser: optax.GradientTransformation,
+    steps: int | Array,
+    *,
+    after: Callable[[Params, Array], PyTree] | None = None,
+    first_order: bool = False,
+    remat: bool | None = None,
+) -> tuple[Params, PyTree]:
+    """Return what `inner_loop` does of a loss that takes the number of the step, and what is seen after each step.
+
+    Args:
+        loss: (params, step int32 []) -> scalar.
+        params, optimiser, steps, first_order, remat: as in `inner_loop`.
+        after: (params, steps taken int32 []) -> a pytree of arrays; needs a static number of steps, at least 1.
+
+    Returns:
+        (the adapted params, the pytree of `after` with a leading I; None without it).
+    """
+    if is_zero(steps):
+        return params, None
+
+    def step(carry, number):
         params, state = carry
-        grads = jax.grad(loss)(params)
+        grads = jax.grad(loss)(params, number)
         grads = jax.lax.stop_gradient(grads) if first_order else grads
         updates, state = optimiser.update(grads, state, params)
-        return (optax.apply_updates(params, updates), state), None
+        params = optax.apply_updates(params, updates)
+        return (params, state), None if after is None else after(params, number + 1)
 
     start = (params, optimiser.init(params))
     if not isinstance(steps, int):
-        return jax.lax.fori_loop(0, steps, lambda _, carry: step(carry, None)[0], start)[0]
+        return jax.lax.fori_loop(0, steps, lambda i, carry: step(carry, i)[0], start)[0], None
     remat = steps > REMAT_ABOVE if remat is None else remat
-    return jax.lax.scan(jax.checkpoint(step) if remat else step, start, length=steps)[0][0]
+    (params, _), seen = jax.lax.scan(jax.checkpoint(step) if remat else step, start, jnp.arange(steps))
+    return params, seen
 
 
 def is_zero(steps: int | Array) -> bool:

@@ -1,8 +1,4 @@
-"""Adaptation by gradient, and the learners that differ in what moves and which derivative is kept.
-
-Meta-parameters are a dict: "body" (the supernet), "head" (see `heads.py`) and, for Meta-SGD, "rates". Adapted
-parameters are {"body", "head": {"w", "b"}}.
-"""
+"""MAML and the learners that differ from it in what moves, which derivative is kept and what else is learned."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,135 +8,45 @@ import jax.numpy as jnp
 import optax
 
 from atnas_jax.devices import sum_rows
+from atnas_jax.meta.adapt import Inner, make_adapt, make_predict, make_solve
 from atnas_jax.meta.distill import Teacher, distillation
-from atnas_jax.meta.heads import Head, logits_of
-from atnas_jax.meta.inner import inner_loop, is_zero
+from atnas_jax.meta.heads import Head
+from atnas_jax.meta.held import stack_norms
 from atnas_jax.meta.losses import accuracy, cross_entropy
+from atnas_jax.meta.rates import init_rates, init_step_rates
+from atnas_jax.meta.scale_shift import NAME, init_scale_shift
+from atnas_jax.meta.stages import NEVER, Early, staged, step_weights
 from atnas_jax.types import Array, Episode, MetaLearner, MetaState, Model, Params
 
-ADAPTED = {"all": ("body", "head"), "head": ("head",), "body": ("body",)}
 
+class Learned(NamedTuple):
+    """What is meta-learned besides body and head.
 
-class Inner(NamedTuple):
-    """The settings of the inner loop.
-
-    adapted: "all", "head" (ANIL, Raghu et al. 2020) or "body" (BOIL, Oh et al. 2021)
-    steps: I, see `inner_loop`
-    optimiser: an optax transform; with learned rates its updates are multiplied by them
-    first_order: drop the second derivatives
+    rate: where Meta-SGD's rates start, one a weight; None: there are none
+    step_rate: where the rates of MAML++ start, one a layer and step; None: there are none
+    scale_shift: scales and shifts of the kernels, see `scale_shift.py`
     """
 
-    adapted: str
-    steps: int | Array
-    optimiser: optax.GradientTransformation
-    first_order: bool = False
+    rate: float | None = None
+    step_rate: float | None = None
+    scale_shift: bool = False
 
 
-def embed_support(model: Model, body: Params, mask: Array, x: Array) -> Array:
-    """Return the embedding [S,D] of support images, normalised by themselves."""
-    return model.apply(body, x, mask, None)
+NOTHING_ELSE = Learned()
 
 
-def embed_query(model: Model, body: Params, mask: Array, support_x: Array, query_x: Array) -> Array:
-    """Return the embedding [Q,D] of queries; only a normalisation by the support needs the support images."""
-    if model.normalisation != "support":
-        return model.apply(body, query_x, mask, None)
-    return embed_both(model, body, mask, support_x, query_x)[1]
-
-
-def embed_both(model: Model, body: Params, mask: Array, support_x: Array, query_x: Array) -> tuple[Array, Array]:
-    """Return the embeddings [S,D] and [Q,D] in one pass; batch statistics, if any, are those of the support."""
-    rows = support_x.shape[0]
-    embedded = model.apply(body, jnp.concatenate([support_x, query_x]), mask, rows)
-    return embedded[:rows], embedded[rows:]
-
-
-def make_adapt(model: Model, head: Head, ways: int, inner: Inner) -> Callable[..., Params]:
-    """Return adapt(params, mask [E,O], support_x [S,H,W,C], support_y [S], features=None) -> {"body", "head"}.
-
-    The head is built from the meta-parameters (and, for prototypes, the support), then `inner.steps` steps of the
-    support cross-entropy move what `inner.adapted` names. With "rates" in params (Meta-SGD, Li et al. 2017, eq. 3)
-    every update is multiplied elementwise by its own learned rate. `features` [S,D] is the embedding of the support
-    under params, where the caller has it.
-    """
-    moving = ADAPTED[inner.adapted]
-
-    def adapt(params: Params, mask: Array, support_x: Array, support_y: Array, features: Array | None = None) -> Params:
-        # A body that stays where it is embeds the support once, for the head and for every step.
-        once = head.uses_support or ("body" not in moving and not is_zero(inner.steps))
-        if features is None:
-            features = embed_support(model, params["body"], mask, support_x) if once else jnp.zeros((1, model.features))
-        start = {"body": params["body"], "head": head.build(params["head"], features, support_y, ways)}
-        fixed = {name: start[name] for name in start if name not in moving}
-
-        def loss(fast):
-            now = fixed | fast
-            embedding = features if "body" in fixed else embed_support(model, now["body"], mask, support_x)
-            return cross_entropy(logits_of(now["head"], embedding), support_y)
-
-        optimiser = scaled(inner.optimiser, rates_for(params, moving, ways))
-        fast = {name: start[name] for name in moving}
-        return fixed | inner_loop(loss, fast, optimiser, inner.steps, first_order=inner.first_order)
-
-    return adapt
-
-
-def rates_for(params: Params, moving: tuple[str, ...], ways: int) -> Params | None:
-    """Return the learned rates of what moves, the head's one column repeated for every class, or None."""
-    if "rates" not in params:
-        return None
-    rates = {name: params["rates"][name] for name in moving}
-    if "head" in rates:
-        rates["head"] = {"w": jnp.tile(rates["head"]["w"][:, None], (1, ways)), "b": jnp.tile(rates["head"]["b"], ways)}
-    return rates
-
-
-def scaled(optimiser: optax.GradientTransformation, rates: Params | None) -> optax.GradientTransformation:
-    """Return the optimiser with its updates multiplied by `rates`, a pytree like the params; None changes nothing."""
-    if rates is None:
-        return optimiser
-
-    def update(updates, state, params=None):
-        del params
-        return jax.tree.map(jnp.multiply, updates, rates), state
-
-    return optax.chain(optimiser, optax.GradientTransformation(lambda params: optax.EmptyState(), update))
-
-
-def make_predict(model: Model) -> Callable[..., Array]:
-    """Return predict(adapted, mask, support_x, query_x) -> logits float32 [Q,N]."""
-
-    def predict(adapted: Params, mask: Array, support_x: Array, query_x: Array) -> Array:
-        return logits_of(adapted["head"], embed_query(model, adapted["body"], mask, support_x, query_x))
-
-    return predict
-
-
-def make_solve(
-    model: Model, inner: Inner, adapt: Callable[..., Params], predict: Callable[..., Array]
-) -> Callable[..., Array]:
-    """Return solve(params, mask, support_x, support_y, query_x) -> logits float32 [Q,N] after adaptation.
-
-    A body that stays where it is embeds support and queries in one pass, if the queries have no say in the statistics.
-    """
-    at_once = "body" not in ADAPTED[inner.adapted] and model.normalisation != "batch_transductive"
-
-    def solve(params: Params, mask: Array, support_x: Array, support_y: Array, query_x: Array) -> Array:
-        if not at_once:
-            return predict(adapt(params, mask, support_x, support_y), mask, support_x, query_x)
-        support, query = embed_both(model, params["body"], mask, support_x, query_x)
-        return logits_of(adapt(params, mask, support_x, support_y, support)["head"], query)
-
-    return solve
-
-
-def init_params(key: Array, model: Model, head: Head, rate: float | None) -> Params:
-    """Return the meta-parameters; with `rate`, Meta-SGD's learned rates start there, one value a weight."""
+def init_params(key: Array, model: Model, head: Head, inner: Inner, learned: Learned = NOTHING_ELSE) -> Params:
+    """Return the meta-parameters; what is learned besides body and head starts at `learned`."""
     body_key, head_key = jax.random.split(key)
     params = {"body": model.init(body_key), "head": head.init(head_key, model.features)}
-    if rate is not None:
-        like = {"body": params["body"], "head": {"w": jnp.zeros(model.features), "b": jnp.zeros(())}}
-        params["rates"] = jax.tree.map(lambda leaf: jnp.full_like(leaf, rate), like)
+    if learned.rate is not None:
+        params["rates"] = init_rates(params["body"], model.features, learned.rate)
+    if learned.step_rate is not None:
+        params["step_rates"] = init_step_rates(params["body"], inner.steps, learned.step_rate)
+    if learned.scale_shift:
+        params[NAME] = init_scale_shift(params["body"])
+    if inner.step_norms:
+        params["body"] = stack_norms(params["body"], inner.steps + 1)
     return params
 
 
@@ -185,14 +91,15 @@ def maml(
     inner: Inner,
     outer: optax.GradientTransformation,
     *,
-    rate: float | None = None,
+    learned: Learned = NOTHING_ELSE,
+    early: Early = NEVER,
     teacher: Teacher | None = None,
     task_batch: int = 1,
     axis: str | None = None,
 ) -> MetaLearner:
     """Return MAML: min_theta mean_t L_query(adapt(theta, support_t)) (Finn et al. 2017, eq. 1 and algorithm 2).
 
-    FOMAML is `inner.first_order`, ANIL and BOIL are `inner.adapted`, Meta-SGD is `rate`.
+    FOMAML is `inner.first_order`, ANIL and BOIL are `inner.adapted`, Meta-SGD is `learned.rate`, MAML++ is the rest.
 
     Args:
         model: the network.
@@ -200,7 +107,8 @@ def maml(
         ways: N of the training episodes.
         inner: the inner loop.
         outer: an optax transform for the meta-parameters.
-        rate: Meta-SGD's first learned rate; None keeps the inner optimiser's own.
+        learned: what is learned besides body and head.
+        early: what the first outer steps do differently.
         teacher: adds in-place distillation to the query loss, see `distillation`; the metric "loss" is without it.
         task_batch: episodes differentiated together.
         axis: the mapped axis of the devices that share the tasks, see `devices.py`; None is one device.
@@ -210,49 +118,38 @@ def maml(
     taught = distillation(solve, teacher)
 
     def init(key: Array) -> MetaState:
-        params = init_params(key, model, head, rate)
+        params = init_params(key, model, head, inner, learned)
         return MetaState(jnp.zeros((), jnp.int32), params, outer.init(params))
 
-    def task_loss(params: Params, mask: Array, episode: Episode) -> tuple[Array, dict[str, Array]]:
-        logits = solve(params, mask, episode.support_x, episode.support_y, episode.query_x)
-        loss = cross_entropy(logits, episode.query_y)
-        return loss + taught(params, episode, logits), {"loss": loss, "accuracy": accuracy(logits, episode.query_y)}
+    def step(state: MetaState, masks: Array, episodes: Episode) -> tuple[MetaState, dict[str, Array]]:
+        def gradient(first_order: bool, every_step: bool) -> Callable:
+            now = inner._replace(first_order=first_order or inner.first_order)
+            run = make_solve(model, now, make_adapt(model, head, ways, now), predict, every_step)
+            weights = step_weights(state.step, inner.steps, early.every_step) if every_step else None
+            return jax.grad(lambda *task: query_loss(run, weights, taught, *task), has_aux=True)
 
-    step = outer_step(jax.grad(task_loss, has_aux=True), outer, task_batch, axis)
+        return outer_step(staged(early, gradient, state.step), outer, task_batch, axis)(state, masks, episodes)
+
     return MetaLearner(init, adapt, predict, solve, step)
 
 
-def reptile(
-    model: Model,
-    head: Head,
-    ways: int,
-    inner: Inner,
-    outer: optax.GradientTransformation,
-    *,
-    task_batch: int = 1,
-    axis: str | None = None,
-) -> MetaLearner:
-    """Return Reptile: theta += outer(mean_t (adapt(theta, support_t) - theta)) (Nichol et al. 2018, algorithm 1).
+def query_loss(
+    solve: Callable[..., Array],
+    weights: Array | None,
+    taught: Callable[[Params, Episode, Array], Array | float],
+    params: Params,
+    mask: Array,
+    episode: Episode,
+) -> tuple[Array, dict[str, Array]]:
+    """Return the query loss of one task and its metrics, those after the last step.
 
-    The difference is handed to `outer` as a gradient, so `optax.sgd(epsilon)` is the published rule. The head moves
-    too when it is a matrix; other heads are built anew for every task and keep their meta-parameters.
-
-    Args: as in `maml`.
+    With `weights` float [I], `solve` gives the logits after every step and the loss is the weighted sum over them.
+    `taught` is what `distillation` adds.
     """
-    adapt, predict = make_adapt(model, head, ways, inner), make_predict(model)
-
-    def init(key: Array) -> MetaState:
-        params = init_params(key, model, head, None)
-        return MetaState(jnp.zeros((), jnp.int32), params, outer.init(params))
-
-    def task_gradient(params: Params, mask: Array, episode: Episode) -> tuple[Params, dict[str, Array]]:
-        adapted = adapt(params, mask, episode.support_x, episode.support_y)
-        logits = predict(adapted, mask, episode.support_x, episode.query_x)
-        moved = {"body": adapted["body"], "head": params["head"]}
-        if jax.tree.structure(adapted["head"]) == jax.tree.structure(params["head"]):
-            moved["head"] = adapted["head"]
-        metrics = {"loss": cross_entropy(logits, episode.query_y), "accuracy": accuracy(logits, episode.query_y)}
-        return jax.tree.map(jnp.subtract, params, moved), metrics
-
-    solve = make_solve(model, inner, adapt, predict)
-    return MetaLearner(init, adapt, predict, solve, outer_step(task_gradient, outer, task_batch, axis))
+    logits = solve(params, mask, episode.support_x, episode.support_y, episode.query_x)
+    if weights is None:
+        loss = total = cross_entropy(logits, episode.query_y)
+    else:
+        losses = jax.vmap(cross_entropy, in_axes=(0, None))(logits, episode.query_y)
+        logits, loss, total = logits[-1], losses[-1], weights @ losses
+    return total + taught(params, episode, logits), {"loss": loss, "accuracy": accuracy(logits, episode.query_y)}

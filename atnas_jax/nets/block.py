@@ -2,19 +2,20 @@
 
 import jax.numpy as jnp
 
-from atnas_jax.nets.norm import normaliser
+from atnas_jax.nets.norm import LEARNED, normaliser
 from atnas_jax.nets.pool import max_pool2
 from atnas_jax.types import Array, Params
 
 
-def init_norm(channels: int) -> Params:
-    """Return {"scale": ones [C], "bias": zeros [C]}."""
-    return {"scale": jnp.ones(channels), "bias": jnp.zeros(channels)}
+def init_norm(channels: int, name: str = "support") -> Params:
+    """Return {"scale": ones [C], "bias": zeros [C]} and zeros [] for what else the normalisation `name` learns."""
+    learned = {leaf: jnp.zeros(()) for leaf in LEARNED.get(name, ())}
+    return {"scale": jnp.ones(channels), "bias": jnp.zeros(channels)} | learned
 
 
 def normalise(y: Array, channels: Array, norm: Params, name: str, reference: int | None) -> Array:
     """Normalise, scale and shift; float [n,H,W,C] -> the same, zero where `channels` [C] is zero."""
-    mean, inverse = normaliser(y, channels, name, reference)
+    mean, inverse = normaliser(y, channels, name, reference, norm)
     return (((y - mean) * (inverse * norm["scale"]) + norm["bias"]) * channels).astype(y.dtype)
 
 
@@ -23,7 +24,7 @@ def norm_relu_pool(y: Array, channels: Array, norm: Params, name: str, reference
 
     Normalisation is affine per channel given its statistics, so it commutes with pooling up to the sign of the scale.
     """
-    mean, inverse = normaliser(y, channels, name, reference)
+    mean, inverse = normaliser(y, channels, name, reference, norm)
     sign = jnp.where(norm["scale"] < 0, -1.0, 1.0).astype(y.dtype)
     pooled = sign * max_pool2(sign * y)
     return (relu((pooled - mean) * (inverse * norm["scale"]) + norm["bias"]) * channels).astype(y.dtype)

@@ -24,11 +24,11 @@ class CellSupernet(nn.Module):
     def __call__(self, x: Array, mask: Array, reference: int | None = None) -> Array:
         """Map images [n,H,W,C] under a mask [E,O] to the last feature map [n,h,w,B*C]."""
         spec = self.spec
-        stem = self.param("stem", init_stem, spec, x.shape[-1])
+        stem = self.param("stem", init_stem, spec, x.shape[-1], self.normalisation)
         before = last = stem_of(stem, spec, x, self.normalisation, reference, self.implementation)
         self.sow("intermediates", "relus", (relu(last), jnp.ones(last.shape[-1])))
         for layer in range(spec.layers):
-            params = self.param(f"cell{layer}", init_cell, spec, before.shape[-1], last.shape[-1])
+            params = self.param(f"cell{layer}", init_cell, spec, before.shape[-1], last.shape[-1], self.normalisation)
             inputs = cell_inputs(params, spec, layer, before, last, self.normalisation, reference, self.implementation)
             cell = "reduce" if layer in spec.reductions else "normal"
             rows = mask[node_slot(spec, cell, 0) :][: 3 * spec.nodes].reshape(spec.nodes, 3, -1)
@@ -90,14 +90,14 @@ def pair_table(spec: CellSpec) -> np.ndarray:
     return np.asarray([row + row[:1] * (most - len(row)) for row in rows])
 
 
-def init_unit(key: Array, size: int, c_in: int, c_out: int) -> Params:
+def init_unit(key: Array, size: int, c_in: int, c_out: int, name: str) -> Params:
     """Return the weights of a convolution with its norm."""
-    return {"kernel": he_normal(key, (size, size, c_in, c_out), size * size * c_in), "norm": init_norm(c_out)}
+    return {"kernel": he_normal(key, (size, size, c_in, c_out), size * size * c_in), "norm": init_norm(c_out, name)}
 
 
-def init_stem(key: Array, spec: CellSpec, c_in: int) -> Params:
+def init_stem(key: Array, spec: CellSpec, c_in: int, name: str) -> Params:
     """Return the weights of the stem."""
-    return init_unit(key, 3, c_in, spec.channels)
+    return init_unit(key, 3, c_in, spec.channels, name)
 
 
 def stem_of(params: Params, spec: CellSpec, x: Array, name: str, reference: int | None, implementation: str) -> Array:
@@ -111,7 +111,7 @@ def unit(params: Params, x: Array, stride: int, name: str, reference: int | None
     return normalise(y, jnp.ones(y.shape[-1], y.dtype), params["norm"], name, reference)
 
 
-def init_cell(key: Array, spec: CellSpec, c_before: int, c_last: int) -> Params:
+def init_cell(key: Array, spec: CellSpec, c_before: int, c_last: int, name: str) -> Params:
     """Return the weights of one cell: "before", "last" (preprocessing), "edges" [edges,...] and "norms" [B,...]."""
     inputs_key, edges_key = jax.random.split(key)
     edges = sum(2 + j for j in range(spec.nodes))
@@ -119,18 +119,18 @@ def init_cell(key: Array, spec: CellSpec, c_before: int, c_last: int) -> Params:
     def one_edge(edge_key):
         return init_ops(edge_key, spec.ops, spec.channels, spec.channels)
 
-    return init_inputs(inputs_key, spec, c_before, c_last) | {
+    return init_inputs(inputs_key, spec, c_before, c_last, name) | {
         "edges": jax.vmap(one_edge)(jax.random.split(edges_key, edges)),
-        "norms": jax.tree.map(lambda leaf: jnp.stack([leaf] * spec.nodes), init_norm(spec.channels)),
+        "norms": jax.tree.map(lambda leaf: jnp.stack([leaf] * spec.nodes), init_norm(spec.channels, name)),
     }
 
 
-def init_inputs(key: Array, spec: CellSpec, c_before: int, c_last: int) -> Params:
+def init_inputs(key: Array, spec: CellSpec, c_before: int, c_last: int, name: str) -> Params:
     """Return the weights "before" and "last" that preprocess the inputs of a cell."""
     before, last = jax.random.split(key)
     return {
-        "before": init_unit(before, 1, c_before, spec.channels),
-        "last": init_unit(last, 1, c_last, spec.channels),
+        "before": init_unit(before, 1, c_before, spec.channels, name),
+        "last": init_unit(last, 1, c_last, spec.channels, name),
     }
 
 

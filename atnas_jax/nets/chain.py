@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from atnas_jax.nets.block import init_norm, norm_relu_pool, normalise, relu
 from atnas_jax.nets.conv import take_channels
 from atnas_jax.nets.elastic import init_elastic_ops, unnest
+from atnas_jax.nets.norm import LEARNED
 from atnas_jax.nets.ops import chosen_op, mixed_op, shield
 from atnas_jax.nets.pool import max_pool2
 from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, op_slot, width_slot
@@ -35,9 +36,8 @@ class ChainSupernet(nn.Module):
         depths = jnp.asarray(spec.depths)
         present = jnp.ones(x.shape[-1], x.dtype)
         for block in range(len(spec.ops)):
-            params = self.param(
-                f"block{block}", init_block, spec.ops[block], x.shape[-1], spec.widths[-1], spec.elastic_kernel
-            )
+            shape = (spec.ops[block], x.shape[-1], spec.widths[-1])
+            params = self.param(f"block{block}", init_block, *shape, self.normalisation, spec.elastic_kernel)
             active = (mask[DEPTH_SLOT, : len(spec.depths)] * (depths > block)).sum()
             weights = mask[op_slot(block), : len(spec.ops[block])]
             channels = width_mask(spec, mask[width_slot(block), : len(spec.widths)])
@@ -62,9 +62,11 @@ class ChainSupernet(nn.Module):
         return active * out + (1 - active) * passed
 
 
-def init_block(key: Array, ops: tuple[str, ...], c_in: int, c_out: int, elastic: bool = False) -> Params:
-    """Return the weights of one block: op name -> weights, and "norm"."""
-    return init_elastic_ops(key, ops, c_in, c_out, elastic) | {"norm": init_norm(c_out)}
+def init_block(
+    key: Array, ops: tuple[str, ...], c_in: int, c_out: int, name: str = "support", elastic: bool = False
+) -> Params:
+    """Return the weights of one block: op name -> weights, and "norm" of the normalisation `name`."""
+    return init_elastic_ops(key, ops, c_in, c_out, elastic) | {"norm": init_norm(c_out, name)}
 
 
 def shield_absent(params: Params, inputs: Array, outputs: Array) -> Params:
@@ -78,6 +80,7 @@ def shield_absent(params: Params, inputs: Array, outputs: Array) -> Params:
     both = inputs[:, None] * outputs
     share = {"kernel": both, "pointwise": both, "depthwise": inputs, "scale": outputs, "bias": outputs}
     share["matrix"] = outputs[0]  # of the whole block, whose first channel is there if it is active
+    share |= dict.fromkeys(sum(LEARNED.values(), ()), outputs.max())  # one number for all channels
     return {name: {leaf: shield(share[leaf], own[leaf]) for leaf in own} for name, own in params.items()}
 
 

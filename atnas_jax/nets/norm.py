@@ -3,6 +3,7 @@
 | name               | statistics over                                    | sees other queries |
 |--------------------|----------------------------------------------------|--------------------|
 | support            | the support images, for support and queries (MetaBN, Bronskill et al. 2020, section 3) | no |
+| tasknorm           | a learned mixture of the support's and the image's own (TaskNorm-I, ib., section 4)     | no |
 | batch_transductive | the batch itself: queries are normalised by queries (MAML's published numbers)         | YES |
 | instance           | height and width of one image, per channel         | no                 |
 | group              | groups of 8 channels of one image                  | no                 |
@@ -17,9 +18,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from atnas_jax.types import Array
+from atnas_jax.types import Array, Params
 
-NORMALISATIONS = ("support", "batch_transductive", "instance", "group", "layer")
+NORMALISATIONS = ("support", "batch_transductive", "instance", "group", "layer", "tasknorm")
+LEARNED = {"tasknorm": ("task_scale", "task_offset")}  # numbers of a norm besides scale and bias of its channels
 GROUP = 8
 EPSILON = 1e-5
 
@@ -40,14 +42,18 @@ def check_normalisation(name: str) -> None:
         raise ValueError(f"net.normalisation={name!r} is unknown; choose one of {', '.join(NORMALISATIONS)}")
 
 
-def normaliser(x: Array, channels: Array, name: str, reference: int | None) -> tuple[Array, Array]:
+def normaliser(
+    x: Array, channels: Array, name: str, reference: int | None, norm: Params | None = None
+) -> tuple[Array, Array]:
     """Return the mean and the inverse standard deviation that normalise x.
 
     Args:
         x: float [n,H,W,C], the sum of the candidate ops.
         channels: float [C], 1 where the channel exists in this subnet; group and layer statistics leave the rest out.
         name: one of `NORMALISATIONS`, or "none": mean 0 and inverse 1.
-        reference: with `support`, the number of leading rows whose statistics serve all rows; None means all rows.
+        reference: with `support` and `tasknorm`, the number of leading rows whose statistics serve all rows; None means
+            all rows.
+        norm: the norm's parameters, of which the `LEARNED` ones of this normalisation are read.
 
     Returns:
         mean and inverse standard deviation, float32 at least, broadcastable to [n,H,W,C].
@@ -58,9 +64,12 @@ def normaliser(x: Array, channels: Array, name: str, reference: int | None) -> t
     if name in ("support", "batch_transductive"):
         mean, variance = moments(x, reference if name == "support" else None)
         return mean, lax.rsqrt(variance + EPSILON)
-    if name == "instance":
+    if name in ("instance", "tasknorm"):
         mean = x.mean((1, 2), keepdims=True)
-        return mean, lax.rsqrt(jnp.square(x - mean).mean((1, 2), keepdims=True) + EPSILON)
+        variance = jnp.square(x - mean).mean((1, 2), keepdims=True)
+        if name == "tasknorm":
+            mean, variance = _task_statistics(mean, variance, reference, norm)
+        return mean, lax.rsqrt(variance + EPSILON)
     size = GROUP if name == "group" else x.shape[-1]
     group = jnp.arange(x.shape[-1]) // size
     member = (group[:, None] == group[None, :]) * channels[None, :]  # [C,C], row c: who shares c's statistics
@@ -95,3 +104,20 @@ def _moments_forward(x, reference):
 
 
 moments.defvjp(_moments_forward, _moments_backward)
+
+
+def _task_statistics(mean: Array, variance: Array, reference: int | None, norm: Params) -> tuple[Array, Array]:
+    """Mix statistics of each image, float [n,1,1,C], with those of the support (Bronskill et al. 2020, section 4).
+
+    a = sigmoid(scale * |D| + offset), |D| being the number of support images; m = a m_BN + (1 - a) m_IN;
+    v = a (v_BN + (m_BN - m)^2) + (1 - a) (v_IN + (m_IN - m)^2). Images are of one size, so that the support's own
+    statistics are m_BN = mean_D m_IN and v_BN = mean_D v_IN + var_D m_IN.
+    """
+    support = mean[:reference]
+    rows = support.shape[0]
+    share = jax.nn.sigmoid(norm["task_scale"] * rows + norm["task_offset"]).astype(mean.dtype)
+    mean_all = support.mean(0, keepdims=True)
+    variance_all = (variance[:reference] + jnp.square(support - mean_all)).mean(0, keepdims=True)
+    mixed = share * mean_all + (1 - share) * mean
+    spread = share * (variance_all + jnp.square(mean_all - mixed))
+    return mixed, spread + (1 - share) * (variance + jnp.square(mean - mixed))

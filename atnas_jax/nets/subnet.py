@@ -113,7 +113,7 @@ def _plain_chain(
 
     def init(key):
         inputs, keys = [image_shape[2], *widths], jax.random.split(key, depth)
-        return {f"block{b}": init_block(keys[b], (ops[b],), inputs[b], widths[b]) for b in range(depth)}
+        return {f"block{b}": init_block(keys[b], (ops[b],), inputs[b], widths[b], normalisation) for b in range(depth)}
 
     def body(params, x, reference):
         for block, stride in enumerate(spec.strides):
@@ -145,13 +145,14 @@ def _plain_cell(
 
     def init(key):
         stem_key, key = jax.random.split(key)
-        params = {"stem": init_stem(stem_key, spec, image_shape[2])}
+        params = {"stem": init_stem(stem_key, spec, image_shape[2], normalisation)}
         for layer, nodes in enumerate(cells):
             keys = jax.random.split(jax.random.fold_in(key, layer), (1 + spec.nodes, 2))
-            own = init_inputs(keys[0, 0], spec, out if layer > 1 else width, out if layer > 0 else width)
+            inputs = (out if layer > 1 else width, out if layer > 0 else width)
+            own = init_inputs(keys[0, 0], spec, *inputs, normalisation)
             for node, edges in enumerate(nodes):
                 a, b = (init_op(keys[1 + node, i], op, width, width) for i, (_, op) in enumerate(edges))
-                own[f"node{node}"] = {"a": a, "b": b, "norm": init_norm(width)}
+                own[f"node{node}"] = {"a": a, "b": b, "norm": init_norm(width, normalisation)}
             params[f"cell{layer}"] = own
         return params
 

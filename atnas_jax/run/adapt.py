@@ -14,11 +14,10 @@ from atnas_jax.nets.norm import is_transductive
 from atnas_jax.rng import stream
 from atnas_jax.run.build import evaluation_learner
 from atnas_jax.run.compiled import compiled, stopwatch
-from atnas_jax.run.costs import feasibility
+from atnas_jax.run.costs import feasibility, make_cost
 from atnas_jax.run.meta_network import MetaNetwork, load_meta_network
 from atnas_jax.run.proxy import support_score
 from atnas_jax.search.genetic import genetic
-from atnas_jax.space.cost import cost_model
 from atnas_jax.space.slots import mask_of
 from atnas_jax.space.text import to_json, to_text
 from atnas_jax.types import Params
@@ -165,7 +164,7 @@ def make_programs(
     def predict(weights, genotype, support_x, x):
         return jax.nn.softmax(learner.predict(weights, mask_of(space, genotype), support_x, x))
 
-    cost = cost_model(space, network.image_shape, config.net.readout, ways)
+    cost = make_cost(config, space, network.image_shape, ways)
     everywhere = make_mesh(jax.device_count())
     return Programs(
         compiled(choose, clock, mesh=everywhere), *(compiled(function, clock) for function in (learn, predict, cost))

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -16,15 +15,17 @@ from atnas_jax.data.table import DataSet, channel_statistics, check_episode_spec
 from atnas_jax.devices import AXIS, devices_for, make_mesh, replicated
 from atnas_jax.meta.distill import Teacher
 from atnas_jax.meta.learners import make_learner
+from atnas_jax.meta.reptile import PathLength
+from atnas_jax.meta.stages import Early
 from atnas_jax.nets.norm import is_transductive, other_normalisation
 from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.rng import stream
 from atnas_jax.run.config import evaluation_steps, strategy_options
-from atnas_jax.run.costs import feasibility, gradient_options, load_latency, share_of_limits
+from atnas_jax.run.costs import feasibility, gradient_options, load_latency, make_cost, share_of_limits
+from atnas_jax.run.outer import outer_optimiser
 from atnas_jax.search.repair import cheaper, repaired
 from atnas_jax.search.strategies import BY_GRADIENT, make_strategy
 from atnas_jax.space import cell, chain
-from atnas_jax.space.cost import cost_model
 from atnas_jax.space.expected import CostTables
 from atnas_jax.space.extremes import largest
 from atnas_jax.space.slots import SearchSpace, mask_of, random_genotypes
@@ -115,7 +116,7 @@ def build(config: ConfigDict) -> Parts:
     image_shape = tuple(dataset.table.images.shape[1:])
     train, test = config.train, config.protocol
     mesh = make_mesh(devices_for(train.tasks // train.task_batch))
-    cost = jax.jit(cost_model(space, image_shape, config.net.readout, test.ways))
+    cost = jax.jit(make_cost(config, space, image_shape, test.ways))
     if config.meta_test.conv4 or config.search.anchor != "never":
         _check_hand_made(space)
     check_episode_spec(dataset, "meta_train", train.ways, train.shots, train.queries, train.rotations)
@@ -135,7 +136,7 @@ def build(config: ConfigDict) -> Parts:
         learner=_taught(config, space, image_shape) if train.distill else alone,
         control=alone,
         strategy=make_search(config, space, image_shape, latency),
-        train_spec=EpisodeSpec(train.ways, train.shots, train.queries, train.rotations, train.flip),
+        train_spec=EpisodeSpec(train.ways, train.shots, train.queries, train.rotations, train.flip, train.warp),
         test_spec=EpisodeSpec(test.ways, test.shots, test.queries),
     )
 
@@ -154,14 +155,6 @@ def make_search(
     if used is not None and config.search.over_limit == "repair":
         return repaired(make_strategy(name, space, **options), cheaper(space, used, 1.0))
     return make_strategy(name, space, feasible=feasibility(config, space, image_shape, latency), **options)
-
-
-def outer_schedule(config: ConfigDict) -> optax.Schedule:
-    """Return step -> learning rate of the outer optimiser."""
-    rate, steps = config.train.outer_lr, config.train.steps
-    return {"cosine": optax.cosine_decay_schedule(rate, steps), "constant": optax.constant_schedule(rate)}[
-        config.train.schedule
-    ]
 
 
 def normalisations(config: ConfigDict) -> dict[str, str]:
@@ -194,7 +187,7 @@ def _taught(config, space, image_shape) -> MetaLearner:
 
 
 def _learner(config, space, image_shape, ways, normalisation, inner_steps, teacher=None) -> MetaLearner:
-    train, learner, net = config.train, config.learner, config.net
+    learner, net = config.learner, config.net
     model = make_supernet(
         space,
         image_shape,
@@ -204,18 +197,20 @@ def _learner(config, space, image_shape, ways, normalisation, inner_steps, teach
         conv=net.conv,
         dtype=net.dtype,
     )
-    clip = [optax.clip_by_global_norm(train.clip)] if train.clip else []
-    outer = (optax.sgd if learner.name == "reptile" else optax.adam)(outer_schedule(config))
     return make_learner(
         learner.name,
         model,
-        optax.chain(*clip, outer),
+        outer_optimiser(config),
         ways=ways,
         head=learner.head,
         inner_steps=inner_steps,
         inner_lr=learner.inner_lr,
         inner_optimiser=learner.inner_optimiser,
+        step_rates=learner.step_rates,
+        step_norms=learner.step_norms,
+        early=Early(config.train.first_order_steps, config.train.every_step_loss),
+        length=PathLength(learner.leap_loss, learner.leap_norm),
         teacher=teacher,
-        task_batch=train.task_batch,
+        task_batch=config.train.task_batch,
         axis=AXIS,
     )

@@ -11,6 +11,7 @@ from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
 from atnas_jax.data.episodes import fixed_episodes
 from atnas_jax.data.table import ClassTable
 from atnas_jax.devices import AXIS, map_rows
+from atnas_jax.meta.average import evaluated
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, evaluation_learner
 from atnas_jax.run.compiled import stopwatch
@@ -59,7 +60,7 @@ def choose(
     episodes, warm, found, taken = config.protocol.episodes, warm_population(config, state), [], []
     chunks = chunks_of(episodes)
     for index in chunks:
-        args = (state.meta.params, warm, jnp.asarray(at_random), jnp.asarray(index), parts.dataset.table)
+        args = (evaluated(state.meta), warm, jnp.asarray(at_random), jnp.asarray(index), parts.dataset.table)
         seconds = stopwatch(clock)
         found.append(np.asarray(choice(*args)))
         taken.append(seconds() / len(index))

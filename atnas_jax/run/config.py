@@ -8,7 +8,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from atnas_jax.meta.heads import HEADS
-from atnas_jax.meta.learners import INNER_OPTIMISERS, LEARNERS
+from atnas_jax.meta.learners import INNER_OPTIMISERS, LEARNERS, refused
+from atnas_jax.meta.stages import Early
 from atnas_jax.nets.conv import IMPLEMENTATIONS
 from atnas_jax.nets.norm import NORMALISATIONS
 from atnas_jax.nets.supernet import DTYPES, EXECUTIONS, READOUTS
@@ -48,8 +49,9 @@ _SEEDS = ("seed", "protocol.seed")
 _AT_LEAST = {
     -1: ("learner.eval_inner_steps",),
     0: (
-        *("data.image_size", "data.difficulty", "train.clip", "train.distill"),
-        *("learner.inner_steps", "learner.inner_lr"),
+        *("data.image_size", "data.difficulty", "learner.inner_steps", "learner.inner_lr"),
+        *("train.clip", "train.clip_elements", "train.weight_decay", "train.warp", "train.distill"),
+        *("train.first_order_steps", "train.every_step_loss", "learner.freeze_after"),
         *("search.max_params", "search.max_macs", "search.max_latency_ms", "search.target", "log.checkpoint_minutes"),
     ),
     1e-9: ("train.outer_lr",),
@@ -75,6 +77,7 @@ _AT_LEAST = {
 _RANGES = (
     {name: (low, math.inf) for low, names in _AT_LEAST.items() for name in names}
     | dict.fromkeys(_SHARES, (0, 1))
+    | {"train.ema": (0, 0.99999)}
     | dict.fromkeys(_SEEDS, (0, 2**31 - 1))
 )
 
@@ -190,6 +193,19 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
         yield f"train.tasks {train.tasks} is not a multiple of train.task_batch {train.task_batch}"
     if max(train.task_batch, search.batch) > 1 and config.net.execution == "switch":
         yield "train.task_batch or search.batch above 1 runs every branch of a switch; take net.execution 'folded'"
+    early = Early(train.first_order_steps, train.every_step_loss)
+    yield from refused(learner.name, LEARNERS[learner.name][0], learner.step_rates, learner.step_norms, early)
+    if max(*early, learner.step_rates, learner.step_norms) and learner.inner_steps == 0:
+        yield "learner.inner_steps 0 leaves no step to learn rates, norms or losses of; take 1 or more"
+    if train.every_step_loss and learner.inner_steps < 2:
+        yield "train.every_step_loss weighs two inner steps or more; raise learner.inner_steps or set it to 0"
+    if (learner.name == "mtl") != (0 < learner.freeze_after < train.steps):
+        yield (
+            f"learner.freeze_after is {learner.freeze_after} with learner.name {learner.name!r}; 'mtl' needs from 1 to "
+            f"{train.steps - 1}, outer steps before the kernels freeze, the others 0"
+        )
+    if train.weight_decay and learner.name == "reptile":
+        yield "train.weight_decay is AdamW's; learner.name 'reptile' takes plain SGD outside, so set it to 0"
     if learner.head == "matrix" and train.ways != config.protocol.ways:
         yield (
             f"learner.head 'matrix' is made for train.ways {train.ways} and cannot serve protocol.ways "

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from atnas_jax.nets.norm import LEARNED
 from atnas_jax.run.budget import architecture_steps
 from atnas_jax.search.scalarise import FACTORS, TERMS, factor, loss_with_cost
 from atnas_jax.search.variation import Feasible
@@ -44,6 +45,14 @@ def load_latency(path: str, space: SearchSpace, image_shape: tuple[int, int, int
     return tables_from_dict(space, record)
 
 
+def make_cost(
+    config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int], ways: int
+) -> Callable[[Array], Array]:
+    """Return genotypes int32 [...,E] -> parameters and multiply-adds int32 [...,2] of the config's networks."""
+    net = config.net
+    return cost_model(space, image_shape, net.readout, ways, len(LEARNED.get(net.normalisation, ())))
+
+
 def costs_of(
     names: tuple[str, ...],
     config: ConfigDict,
@@ -52,7 +61,7 @@ def costs_of(
     latency: CostTables | None,
 ) -> Callable[[Array], Array]:
     """Return genotypes int32 [n,E] -> float32 [n,len(names)], the costs of these names of `COSTS`."""
-    exact = cost_model(space, image_shape, config.net.readout, config.protocol.ways)
+    exact = make_cost(config, space, image_shape, config.protocol.ways)
     measured = None if latency is None else cost_of(space, latency)
 
     def costs(genotypes: Array) -> Array:
@@ -88,7 +97,7 @@ def share_of_limits(
     limits, slowest = (config.search.max_params, config.search.max_macs), config.search.max_latency_ms
     if not any(limits) and not slowest:
         return None
-    cost = cost_model(space, image_shape, config.net.readout, config.protocol.ways)
+    cost = make_cost(config, space, image_shape, config.protocol.ways)
     bounds = jnp.asarray([limit or jnp.iinfo(jnp.int32).max for limit in limits])
 
     def used(genotypes: Array) -> Array:

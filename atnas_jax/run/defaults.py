@@ -45,6 +45,7 @@ def _data_and_episodes() -> dict:
             "chunk": 50,  # outer steps of one dispatch to the device
             "rotations": True,  # classes turned by 90, 180, 270 degrees count as new classes, in meta_train only
             "flip": False,  # mirror images at random, in meta_train only
+            "warp": 0.0,  # strength of a random affine and smooth warp of each image, in meta_train only; 0 is none
             "warmup": 0.3,  # share of the steps before the first generation
             "outer_lr": 1e-3,  # Adam
             "schedule": "cosine",  # "cosine" to 0 over the steps, or "constant"
@@ -52,6 +53,15 @@ def _data_and_episodes() -> dict:
             # (in-place distillation, BigNAS); 0 is none. It costs one more adaptation a task.
             "distill": 0.0,
             "clip": 10.0,  # largest global norm of an outer gradient; 0 is no limit
+            "clip_elements": 0.0,  # largest size of one entry of it, before that; MAML's 10 on mini-ImageNet; 0: none
+            "weight_decay": 0.0,  # of convolution kernels, decoupled (AdamW), in units of the outer rate; 0 is none
+            "first_order_steps": 0,  # outer steps at the start that drop second derivatives (MAML++); 0 is none
+            # Outer steps at the start in which the query loss after every inner step counts, weights going to the last
+            # one (MAML++'s multi-step loss); 0 is none.
+            "every_step_loss": 0,
+            # Decay of the moving average of the meta-parameters, which is then what is evaluated and saved, of the
+            # supernet and of conv4 alike; 0.99 reaches back about 100 outer steps; 0 evaluates the last ones.
+            "ema": 0.0,
         },
     }
 
@@ -97,6 +107,11 @@ def _learning() -> dict:
             "inner_steps": 1,
             "inner_lr": 0.1,
             "inner_optimiser": "sgd",  # or "momentum", "adam"
+            "step_rates": False,  # learn an inner rate for each layer and inner step, from inner_lr on (MAML++)
+            "step_norms": False,  # learn scale and bias of the norms for each inner step (MAML++)
+            "leap_loss": True,  # "leap" alone: the path runs over the loss surface; False: over the weights alone
+            "leap_norm": True,  # "leap" alone: segments count by length; False: by their square
+            "freeze_after": 0,  # "mtl" alone: outer steps before the kernels freeze, then scales and shifts learn
             "eval_inner_steps": -1,  # of evaluation and novel tasks; -1 is inner_steps
         },
         "adapt": {  # the search on the support set of one novel task

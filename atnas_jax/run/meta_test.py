@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from atnas_jax.devices import AXIS
 from atnas_jax.evaluate import score_each
+from atnas_jax.meta.average import evaluated
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, evaluation_learner, hand_made, normalisations
 from atnas_jax.run.choose import choose, chooser, chunks_of, episodes_of
@@ -97,18 +98,19 @@ def meta_test(config: ConfigDict, parts: Parts, state: RunState, progress: Progr
 def plan(config: ConfigDict, parts: Parts, state: RunState, name: str, chosen: dict[str, Array]) -> Plan:
     """Return which genotypes and weights a row of the table stands for."""
     episodes, slots, steps = config.protocol.episodes, parts.space.num_slots, evaluation_steps(config)
+    weights = evaluated(state.meta)
     if name in chosen:
-        return Plan(chosen[name][None], state.meta.params, steps)
+        return Plan(chosen[name][None], weights, steps)
     if name == "random_architecture":
         feasible = feasibility(config, parts.space, parts.image_shape, parts.latency)
         number = config.meta_test.random_architectures
         rows = random_feasible(stream(config.seed, "random architectures"), parts.space, number, feasible, 64)
-        return Plan(jnp.broadcast_to(rows[:, None], (number, episodes, slots)), state.meta.params, steps)
+        return Plan(jnp.broadcast_to(rows[:, None], (number, episodes, slots)), weights, steps)
     if name == "conv4":
         rows = jnp.broadcast_to(hand_made(parts.space), (1, episodes, slots))
-        return Plan(rows, state.control.params, steps)
+        return Plan(rows, evaluated(state.control), steps)
     rows = jnp.broadcast_to(state.best, (1, episodes, slots))
-    params = blind(state.meta.params) if name == "no_adaptation" else state.meta.params
+    params = blind(weights) if name == "no_adaptation" else weights
     return Plan(rows, params, steps if name == "best" else 0)
 
 
@@ -153,7 +155,7 @@ def seconds_per_score(
     """Return the seconds that adapting the weights to an episode and predicting its queries take, without compiling."""
     index = jnp.asarray(chunks_of(config.protocol.episodes)[0])
     genotypes, steps = jnp.broadcast_to(state.best, (len(index), len(state.best))), evaluation_steps(config)
-    args = (state.meta.params, genotypes, index, jnp.asarray(steps, jnp.int32), parts.dataset.table)
+    args = (evaluated(state.meta), genotypes, index, jnp.asarray(steps, jnp.int32), parts.dataset.table)
     seconds = stopwatch(clock)
     jax.block_until_ready(scorer(*args))
     return seconds() / len(index)

@@ -9,8 +9,7 @@ from atnas_jax.devices import AXIS, map_rows
 from atnas_jax.nets.supernet import make_activations, make_supernet
 from atnas_jax.proxies import Proxy, grad_norm, naswot, score_by_proxy, synflow
 from atnas_jax.run.build import evaluation_learner
-from atnas_jax.run.costs import feasibility
-from atnas_jax.space.cost import cost_model
+from atnas_jax.run.costs import feasibility, make_cost
 from atnas_jax.space.expected import CostTables
 from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.types import Array, Episode, Params
@@ -51,7 +50,7 @@ def make_score(
     """
     name, ways = config.search.prefilter, config.protocol.ways
     feasible = feasibility(config, space, image_shape, latency)
-    cost = cost_model(space, image_shape, config.net.readout, ways)
+    cost = make_cost(config, space, image_shape, ways)
     proxy = None if name in COSTS else make_proxy(name, config, space, image_shape, ways)
 
     def score(genotypes: Array, params: Params, episodes: Episode) -> Array:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from atnas_jax.meta.average import evaluated
 from atnas_jax.run.build import Parts, build
 from atnas_jax.run.checkpoint import open_checkpoints
 from atnas_jax.run.config import check_config, chunk_of, evaluation_steps, stored_config
@@ -92,7 +93,7 @@ def test_again(workdir: str, changes: dict[str, int], *, quiet: bool = False) ->
 def meta_network(config: ConfigDict, parts: Parts, state: RunState) -> MetaNetwork:
     """Return the outcome of a search: weights and population, the shared best first."""
     return MetaNetwork(
-        state.meta.params, ranked_population(state), parts.space, parts.image_shape, parts.normalise, config,
+        evaluated(state.meta), ranked_population(state), parts.space, parts.image_shape, parts.normalise, config,
         parts.latency,
     )  # fmt: skip
 

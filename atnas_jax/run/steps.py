@@ -83,7 +83,8 @@ def make_programs(
         def train_chunk(meta, masks, table):
             def one(meta, masks):
                 key = stream(config.seed, "train", meta.step)
-                episodes = sample_episodes(key, table, table.meta_train, parts.train_spec, train.tasks, statistics)
+                spec, tasks = parts.train_spec, train.tasks
+                episodes = sample_episodes(key, table, table.meta_train, spec, tasks, statistics, AXIS)
                 return learner.step(meta, masks, episodes)
 
             meta, metrics = jax.lax.scan(one, meta, masks)

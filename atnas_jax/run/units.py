@@ -12,13 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from atnas_jax.meta.average import evaluated
 from atnas_jax.race import part_of
 from atnas_jax.run.budget import architecture_steps, rungs_of
-from atnas_jax.run.build import Parts, evaluation_learner, hand_made, outer_schedule
+from atnas_jax.run.build import Parts, evaluation_learner, hand_made
 from atnas_jax.run.checkpoint import open_checkpoints, save
 from atnas_jax.run.compiled import stopwatch
 from atnas_jax.run.config import chunk_of
 from atnas_jax.run.metrics import Metrics, open_metrics
+from atnas_jax.run.outer import outer_schedule
 from atnas_jax.run.progress import Progress
 from atnas_jax.run.state import RunState, init_state, restore_run
 from atnas_jax.run.steps import Programs, make_programs
@@ -180,7 +182,7 @@ def by_fitness(run: Run, state: RunState, number: int) -> tuple[RunState, np.nda
     Returns:
         (state, scores float32 [P], evaluations).
     """
-    size, table, params = run.config.search.episodes, run.parts.dataset.table, state.meta.params
+    size, table, params = run.config.search.episodes, run.parts.dataset.table, evaluated(state.meta)
     asked = run.programs.ask(state.search, jnp.int32(number), params, table)
     order, rungs = jnp.arange(len(asked)), rungs_of(run.config, size)
     fitness, scored, _ = run.programs.fitness(params, asked, order, rungs, jnp.int32(number * size), table)
@@ -195,7 +197,9 @@ def by_gradient(run: Run, state: RunState, number: int) -> tuple[RunState, np.nd
     Returns:
         (state, the mean accuracy float32 [1] of the masks, episodes).
     """
-    search, right = run.programs.descend(state.search, state.meta.params, jnp.int32(number), run.parts.dataset.table)
+    search, right = run.programs.descend(
+        state.search, evaluated(state.meta), jnp.int32(number), run.parts.dataset.table
+    )
     state = state._replace(search=search, best=jnp.asarray(run.parts.strategy.best(search)))
     return state, np.asarray(right)[None], architecture_steps(run.config) * run.config.train.tasks
 
@@ -206,7 +210,7 @@ def rank_again(run: Run, state: RunState) -> Array:
     The best of many noisy scores is a lucky one; fresh episodes, several times as many, correct for that.
     """
     taken, settings, population = stopwatch(run.notes), run.config.search, state.search.population
-    size, table, params = settings.episodes, run.parts.dataset.table, state.meta.params
+    size, table, params = settings.episodes, run.parts.dataset.table, evaluated(state.meta)
     order, rungs = jnp.arange(len(population)), rungs_of(run.config, FINAL_ROUNDS * size)
     total = jnp.zeros(len(population))
     for number in range(FINAL_ROUNDS):

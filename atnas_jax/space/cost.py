@@ -1,6 +1,7 @@
 """Exact parameters and multiply-adds of a genotype, from static tables.
 
-Counted as parameters: convolution weights (no bias), scale and bias of every norm, weights and bias of the head.
+Counted as parameters: convolution weights (no bias), scale and bias of every norm and what else it learns, weights and
+bias of the head.
 Counted as multiply-adds: h_out * w_out * weights of the convolution, zero padding included, and D * ways for the head.
 Norms, pools, identity, sums and activations count 0 multiply-adds.
 """
@@ -29,7 +30,7 @@ def op_weights(op: str, c_in: int, c_out: int) -> int:
 
 
 def cost_model(
-    space: SearchSpace, image_shape: tuple[int, int, int], readout: str, ways: int
+    space: SearchSpace, image_shape: tuple[int, int, int], readout: str, ways: int, per_norm: int = 0
 ) -> Callable[[Array], Array]:
     """Return the jittable cost of genotypes: int32 [...,E] -> int32 [...,2], (parameters, multiply-adds).
 
@@ -38,38 +39,45 @@ def cost_model(
         image_shape: H, W, C of an image.
         readout: "flatten" (D = h*w*channels) or "mean" (D = channels).
         ways: N, the classes of the linear head.
+        per_norm: numbers that a norm learns besides scale and bias of its channels, see `nets/norm.py`.
 
     Raises:
         ValueError: the readout is unknown, or a genotype may cost more than int32 holds (2**31 - 1).
     """
     if readout not in READOUTS:
         raise ValueError(f"readout {readout!r} is unknown; allowed: {', '.join(READOUTS)}")
-    return {"chain": _chain_model, "cell": _cell_model}[space.family](space.spec, image_shape, readout, ways)
+    return {"chain": _chain_model, "cell": _cell_model}[space.family](space.spec, image_shape, readout, ways, per_norm)
 
 
 def part_costs(
-    space: SearchSpace, image_shape: tuple[int, int, int], readout: str, ways: int
+    space: SearchSpace, image_shape: tuple[int, int, int], readout: str, ways: int, per_norm: int = 0
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Return what the parts of a network cost, (parameters, multiply-adds) int64 on a last axis; args as `cost_model`.
 
     Returns:
         (parts, rest) in the shapes of `space/expected.py`'s `CostTables`.
     """
-    parts, rest = {"chain": _chain_parts, "cell": _cell_parts}[space.family](space.spec, image_shape, readout, ways)
+    family = {"chain": _chain_parts, "cell": _cell_parts}[space.family]
+    parts, rest = family(space.spec, image_shape, readout, ways, per_norm)
     return list(parts), rest
 
 
 def cost_report(
-    space: SearchSpace, genotype: np.ndarray, image_shape: tuple[int, int, int], readout: str, ways: int
+    space: SearchSpace,
+    genotype: np.ndarray,
+    image_shape: tuple[int, int, int],
+    readout: str,
+    ways: int,
+    per_norm: int = 0,
 ) -> list[tuple[str, int, int]]:
     """Return (part, parameters, multiply-adds) of each part of one network int32 [E], in order, for people to read."""
     rows = {"chain": _chain_rows, "cell": _cell_rows}[space.family]
-    return rows(space.spec, np.asarray(genotype), image_shape, readout, ways)
+    return rows(space.spec, np.asarray(genotype), image_shape, readout, ways, per_norm)
 
 
-def _block_cost(op: str, c_in: int, c_out: int, area: int) -> tuple[int, int]:
+def _block_cost(op: str, c_in: int, c_out: int, area: int, per_norm: int) -> tuple[int, int]:
     weights = op_weights(op, c_in, c_out)
-    return weights + 2 * c_out, area * weights
+    return weights + 2 * c_out + per_norm, area * weights
 
 
 def _head_cost(channels: int, area: int, readout: str, ways: int) -> tuple[int, int]:
@@ -95,20 +103,20 @@ def _op_areas(spec: ChainSpec, image_shape: tuple[int, int, int]) -> list[int]:
 
 
 def _chain_parts(
-    spec: ChainSpec, image_shape: tuple[int, int, int], readout: str, ways: int
+    spec: ChainSpec, image_shape: tuple[int, int, int], readout: str, ways: int, per_norm: int
 ) -> tuple[list[np.ndarray], np.ndarray]:
     areas, parts = _op_areas(spec, image_shape), []
     for block, ops in enumerate(spec.ops):
         inputs = spec.widths if block else (image_shape[2],)
-        costs = [[[_block_cost(op, i, o, areas[block]) for o in spec.widths] for i in inputs] for op in ops]
+        costs = [[[_block_cost(op, i, o, areas[block], per_norm) for o in spec.widths] for i in inputs] for op in ops]
         parts.append(np.asarray(costs, np.int64))
     return parts, np.asarray([_head_cost(width, areas[-1], readout, ways) for width in spec.widths], np.int64)
 
 
 def _chain_model(
-    spec: ChainSpec, image_shape: tuple[int, int, int], readout: str, ways: int
+    spec: ChainSpec, image_shape: tuple[int, int, int], readout: str, ways: int, per_norm: int
 ) -> Callable[[Array], Array]:
-    parts, rest = _chain_parts(spec, image_shape, readout, ways)
+    parts, rest = _chain_parts(spec, image_shape, readout, ways, per_norm)
     tables, left = [], INT32_MAX
     for part in parts:
         table, left = _int32_table(part, left)
@@ -133,25 +141,25 @@ def _chain_model(
 
 
 def _chain_rows(
-    spec: ChainSpec, genotype: np.ndarray, image_shape: tuple[int, int, int], readout: str, ways: int
+    spec: ChainSpec, genotype: np.ndarray, image_shape: tuple[int, int, int], readout: str, ways: int, per_norm: int
 ) -> list[tuple[str, int, int]]:
     areas, rows, width = _op_areas(spec, image_shape), [], image_shape[2]
     for block in range(spec.depths[genotype[DEPTH_SLOT]]):
         op, out = spec.ops[block][genotype[op_slot(block)]], spec.widths[genotype[width_slot(block)]]
-        rows.append((f"block{block} {op}-{out}", *_block_cost(op, width, out, areas[block])))
+        rows.append((f"block{block} {op}-{out}", *_block_cost(op, width, out, areas[block], per_norm)))
         width = out
     return [*rows, ("head", *_head_cost(width, areas[-1], readout, ways))]
 
 
-def _cell_fixed(spec: CellSpec, image_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+def _cell_fixed(spec: CellSpec, image_shape: tuple[int, int, int], per_norm: int) -> list[tuple[int, int]]:
     """Return the cost that no choice changes: of the stem, then of each cell's preprocessing and norms."""
     areas = [h * w for h, w in cell_resolutions(spec, *image_shape[:2])]
     channels, out = spec.channels, spec.nodes * spec.channels
-    costs = [_block_cost("conv3", image_shape[2], channels, areas[0])]
+    costs = [_block_cost("conv3", image_shape[2], channels, areas[0], per_norm)]
     for layer in range(spec.layers):
         # Cell k-2 and k-1; the stem stands in for the cells before the first.
         weights = sum(op_weights("conv1", out if layer > back else channels, channels) for back in (1, 0))
-        costs.append((weights + 2 * channels * (2 + spec.nodes), areas[layer + 1] * weights))
+        costs.append((weights + (2 * channels + per_norm) * (2 + spec.nodes), areas[layer + 1] * weights))
     return costs
 
 
@@ -173,17 +181,19 @@ def _cell_head(spec: CellSpec, image_shape: tuple[int, int, int], readout: str, 
 
 
 def _cell_parts(
-    spec: CellSpec, image_shape: tuple[int, int, int], readout: str, ways: int
+    spec: CellSpec, image_shape: tuple[int, int, int], readout: str, ways: int, per_norm: int
 ) -> tuple[np.ndarray, np.ndarray]:
     parts = np.zeros((len(CELLS), len(spec.ops), 2), np.int64)
     for layer in range(spec.layers):
         parts[int(layer in spec.reductions)] += np.asarray(_edge_costs(spec, layer, image_shape), np.int64)
-    fixed = sum(np.asarray(part, np.int64) for part in _cell_fixed(spec, image_shape))
+    fixed = sum(np.asarray(part, np.int64) for part in _cell_fixed(spec, image_shape, per_norm))
     return parts, fixed + np.asarray(_cell_head(spec, image_shape, readout, ways), np.int64)
 
 
-def _cell_model(spec: CellSpec, image_shape: tuple[int, int, int], readout: str, ways: int) -> Callable[[Array], Array]:
-    tables, rest = _cell_parts(spec, image_shape, readout, ways)
+def _cell_model(
+    spec: CellSpec, image_shape: tuple[int, int, int], readout: str, ways: int, per_norm: int
+) -> Callable[[Array], Array]:
+    tables, rest = _cell_parts(spec, image_shape, readout, ways, per_norm)
     base, left = _int32_table([rest], INT32_MAX)
     _int32_table([2 * spec.nodes * tables.max(1).sum(0)], left)
     per_edge = [(np.asarray(edge_slots(spec, cell)), tables[i].astype(np.int32)) for i, cell in enumerate(CELLS)]
@@ -196,9 +206,9 @@ def _cell_model(spec: CellSpec, image_shape: tuple[int, int, int], readout: str,
 
 
 def _cell_rows(
-    spec: CellSpec, genotype: np.ndarray, image_shape: tuple[int, int, int], readout: str, ways: int
+    spec: CellSpec, genotype: np.ndarray, image_shape: tuple[int, int, int], readout: str, ways: int, per_norm: int
 ) -> list[tuple[str, int, int]]:
-    stem, *cells = _cell_fixed(spec, image_shape)
+    stem, *cells = _cell_fixed(spec, image_shape, per_norm)
     rows = [("stem", *stem)]
     for layer, fixed in enumerate(cells):
         cell = CELLS[layer in spec.reductions]

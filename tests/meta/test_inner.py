@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from atnas_jax.meta.inner import inner_loop
-from atnas_jax.meta.maml import scaled
+from atnas_jax.meta.rates import scaled
 
 RATE, STEPS = 0.1, 3
 A = np.array([[2.0, 0.5, 0.0], [0.5, 1.5, -0.3], [0.0, -0.3, 1.0]])

@@ -102,13 +102,13 @@ def assert_trees_close(a, b, **options):
 
 
 @pytest.mark.parametrize("head", ["prototypes", "matrix"])
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", [name for name in LEARNERS if name != "leap"])  # that one is in test_leap.py
 def test_the_outer_gradient_is_that_of_the_plain_loop(name, head, episodes):
     learner = learner_of(name, head=head)
     state = learner.init(jax.random.key(1))
     expected = plain_gradient(name, state.params, episodes, 2, head)
     assert_trees_close(gradient_of(learner, state, episodes), expected)
-    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected)) > 1e-3
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected) if leaf.size) > 1e-3
 
 
 @pytest.mark.parametrize("head", ["vector", "zeros"])

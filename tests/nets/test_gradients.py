@@ -59,7 +59,7 @@ CASES = {
     "stride-folded": Case(chain("stride", True, "conv5 identity", "max3 sep3"), "folded", "group", (1, 2), (1,)),
     "chain-folded": Case(chain("stride", False, "conv1", "sep3"), "folded", "batch_transductive", (2,), ()),
     "cell-switch": Case(cell(2, "conv3 max3"), "switch", "layer", (1, 2), (1,)),
-    "cell-folded": Case(cell(2, "sep3 identity"), "folded", "support", (1, 2), ()),
+    "cell-folded": Case(cell(2, "sep3 identity"), "folded", "tasknorm", (1, 2), ()),
 }
 
 
@@ -110,7 +110,7 @@ def loss_of(case):
 def problem(case):
     """Return params, away from their first value so that nothing stands on a kink of relu, and data, in float64."""
     rng = np.random.default_rng(0)
-    supernet = make_supernet(case.space, IMAGE)
+    supernet = make_supernet(case.space, IMAGE, normalisation=case.normalisation)
     first = jax.jit(supernet.init)(jax.random.key(0))
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) + 0.3 * rng.normal(size=leaf.shape), first)
     return params, {

@@ -6,11 +6,20 @@ import numpy as np
 import pytest
 
 from atnas_jax.nets.block import init_norm, norm_relu_pool, normalise, relu
-from atnas_jax.nets.norm import EPSILON, NORMALISATIONS, is_transductive, moments, normaliser, other_normalisation
+from atnas_jax.nets.norm import (
+    EPSILON,
+    LEARNED,
+    NORMALISATIONS,
+    is_transductive,
+    moments,
+    normaliser,
+    other_normalisation,
+)
 from atnas_jax.nets.pool import max_pool2
 
 SUPPORT, QUERIES, CHANNELS = 3, 4, 12  # 12 channels: one whole group of 8 and a part of the next
 ONES = jnp.ones(CHANNELS)
+TASK = {"task_scale": 0.3, "task_offset": -0.4}  # at 3 support images a share of 0.62 for their statistics
 normalised = jax.jit(normalise, static_argnums=(3, 4))
 
 
@@ -22,7 +31,7 @@ def batch(seed=0, rows=SUPPORT + QUERIES):
 
 def norm(seed):
     """Scales of both signs, and biases."""
-    return {"scale": jax.random.normal(jax.random.key(seed), (CHANNELS,)), "bias": jnp.linspace(-1, 1, CHANNELS)}
+    return {"scale": jax.random.normal(jax.random.key(seed), (CHANNELS,)), "bias": jnp.linspace(-1, 1, CHANNELS)} | TASK
 
 
 def by_definition(x, name, reference):
@@ -32,6 +41,15 @@ def by_definition(x, name, reference):
     if name in ("support", "batch_transductive"):
         rows = x[:reference] if name == "support" else x
         return (x - rows.mean((0, 1, 2))) / np.sqrt(rows.var((0, 1, 2)) + EPSILON)
+    if name == "tasknorm":  # Bronskill et al. 2020, section 4
+        share = 1 / (1 + np.exp(-(TASK["task_scale"] * reference + TASK["task_offset"])))
+        all_mean, all_variance = x[:reference].mean((0, 1, 2)), x[:reference].var((0, 1, 2))
+        for n in range(len(x)):
+            mean, variance = x[n].mean((0, 1)), x[n].var((0, 1))
+            mixed = share * all_mean + (1 - share) * mean
+            spread = share * (all_variance + (all_mean - mixed) ** 2) + (1 - share) * (variance + (mean - mixed) ** 2)
+            out[n] = (x[n] - mixed) / np.sqrt(spread + EPSILON)
+        return out
     groups = {"instance": [[c] for c in range(CHANNELS)], "group": [range(8), range(8, 12)], "layer": [range(CHANNELS)]}
     for n in range(len(x)):
         for group in groups[name]:
@@ -42,7 +60,7 @@ def by_definition(x, name, reference):
 
 @pytest.mark.parametrize("name", NORMALISATIONS)
 def test_normalisation_is_its_definition(name):
-    got = normalised(batch(), ONES, init_norm(CHANNELS), name, SUPPORT)
+    got = normalised(batch(), ONES, init_norm(CHANNELS, name) | TASK, name, SUPPORT)
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got, by_definition(batch(), name, SUPPORT), atol=1e-4)
 
@@ -59,7 +77,7 @@ def test_who_sees_whom(name):
     alone = np.allclose(out(x)[SUPPORT], out(x[: SUPPORT + 1])[SUPPORT], atol=1e-6)
     assert same_query == alone == (not is_transductive(name))
     sees_support = not np.allclose(out(x)[SUPPORT], out(x.at[0].multiply(2.0))[SUPPORT], atol=1e-3)
-    assert sees_support == (name in ("support", "batch_transductive"))
+    assert sees_support == (name in ("support", "batch_transductive", "tasknorm"))
     if name in ("instance", "group", "layer"):
         np.testing.assert_allclose(out(x)[:1], out(x[:1]), atol=1e-6)
 
@@ -76,13 +94,13 @@ def test_missing_channels_stay_out_of_the_statistics(name):
     kept = 10
     x = batch().at[..., kept:].set(1e3)
     channels = (jnp.arange(CHANNELS) < kept).astype(jnp.float32)
-    own = {key: leaf[:kept] for key, leaf in norm(1).items()}
+    own = {key: norm(1)[key][:kept] for key in ("scale", "bias")}
     wide = normalised(x, channels, norm(1), name, None)
     np.testing.assert_allclose(wide[..., :kept], normalised(x[..., :kept], jnp.ones(kept), own, name, None), atol=1e-5)
     assert not np.any(wide[..., kept:])
 
 
-@pytest.mark.parametrize("name", ["support", "group"])
+@pytest.mark.parametrize("name", ["support", "group", "tasknorm"])
 def test_fused_pooling_is_normalise_relu_pool(name):
     """Both the value and the gradient, for scales of either sign; the plain form pools four times as many values."""
     x, weight = batch(), jax.random.normal(jax.random.key(9), (SUPPORT + QUERIES, 2, 2, CHANNELS))
@@ -104,10 +122,22 @@ def test_fused_pooling_is_normalise_relu_pool(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *all_of_them(x, norm(1)))
 
 
+def test_tasknorm_lies_between_the_support_and_the_image():
+    """A large offset leaves one of the two alone, whatever the number of images; without any both weigh the same."""
+    for offset, name in ((50.0, "support"), (-50.0, "instance")):
+        own = norm(1) | {"task_scale": 0.0, "task_offset": offset}
+        found = normalised(batch(), ONES, own, "tasknorm", SUPPORT)
+        np.testing.assert_allclose(found, normalised(batch(), ONES, norm(1), name, SUPPORT), atol=1e-4)
+    assert LEARNED == {"tasknorm": ("task_scale", "task_offset")}
+    first = init_norm(CHANNELS, "tasknorm")
+    assert not first["task_scale"] and not first["task_offset"]
+    assert init_norm(CHANNELS).keys() == init_norm(CHANNELS, "group").keys() == {"scale", "bias"}
+
+
 def test_a_constant_channel_stays_finite():
     x = jnp.full((4, 2, 2, CHANNELS), 7.0)
     for name in NORMALISATIONS:
-        mean, inverse = jax.jit(normaliser, static_argnums=(2, 3))(x, ONES, name, 2)
+        mean, inverse = jax.jit(normaliser, static_argnums=(2, 3))(x, ONES, name, 2, TASK)
         assert np.isfinite(inverse).all() and np.allclose(mean, 7.0)
 
 

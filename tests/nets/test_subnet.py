@@ -8,6 +8,7 @@ import pytest
 
 from atnas_jax.nets import cell as cell_family
 from atnas_jax.nets import subnet as plain
+from atnas_jax.nets.norm import LEARNED
 from atnas_jax.nets.subnet import make_subnet
 from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.space.cell import CellSpec, cell_space
@@ -38,6 +39,8 @@ CASES = [
     (chain("pool", True), "layer", "flatten", 6),
     (cell(1), "support", "flatten", None),
     (cell(2), "layer", "mean", 6),
+    (chain("pool", False), "tasknorm", "flatten", 6),
+    (cell(1), "tasknorm", "mean", 3),
 ]
 
 
@@ -70,7 +73,7 @@ def test_subnet_is_the_masked_supernet(space, normalisation, readout, sampled):
     params = shaken(jax.jit(supernet.init)(jax.random.key(0)))
     x = jax.random.normal(jax.random.key(1), (SUPPORT + QUERIES, *IMAGE))
     masked = jax.jit(supernet.apply, static_argnums=3)
-    cost = jax.jit(cost_model(space, IMAGE, readout, WAYS))
+    cost = jax.jit(cost_model(space, IMAGE, readout, WAYS, len(LEARNED.get(normalisation, ()))))
     genotypes = genotypes_of(space, sampled)
     for genotype in genotypes:
         subnet = make_subnet(space, genotype, IMAGE, **settings)

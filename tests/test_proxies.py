@@ -124,18 +124,19 @@ def test_the_order_of_the_images_does_not_matter_and_equal_ones_are_minus_infini
 
 
 def test_grad_norm_is_the_gradient_of_the_plain_net():
-    model = make_supernet(CHAIN, IMAGE)
+    space = chain_space(ChainSpec((("conv3", "sep3"),), (3, 5), (1,), (2,)))
+    model = make_supernet(space, IMAGE)
     learner = make_learner("maml", model, optax.sgd(1.0), ways=N, head="matrix", inner_steps=0)
-    params = learner.init(jax.random.key(2)).params
-    genotype = np.asarray([1, 1, 1, 1, 1])
-    subnet = make_subnet(CHAIN, genotype, IMAGE)
+    params = jax.jit(learner.init)(jax.random.key(2)).params
+    genotype = np.asarray([0, 0, 0])
+    subnet = make_subnet(space, genotype, IMAGE)
     head = {"w": params["head"]["w"][subnet.kept], "b": params["head"]["b"]}
 
     def loss(own):
         return cross_entropy(subnet.model.apply(own["body"], X) @ own["head"]["w"] + own["head"]["b"], LABELS)
 
     expected = optax.global_norm(jax.jit(jax.grad(loss))({"body": subnet.cut(params["body"]), "head": head}))
-    found = jax.jit(grad_norm(learner))(params, mask_of(CHAIN, genotype), X, LABELS)
+    found = jax.jit(grad_norm(learner))(params, mask_of(space, genotype), X, LABELS)
     # Columns of the head beyond the width see zeros, so the two gradients have the same norm.
     assert float(found) == pytest.approx(float(expected), rel=1e-4) and float(expected) > 1e-3
 
@@ -145,7 +146,9 @@ def test_synflow_by_hand_and_conserved():
     space = chain_space(ChainSpec((("conv1", "conv3"),) * 2, (3,), (1, 2), (1, 1)))
     model = make_supernet(space, (1, 1, 2), normalisation="none")
     rng = np.random.default_rng(4)
-    body = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), model.init(jax.random.key(0)))
+    body = jax.tree.map(
+        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), jax.jit(model.init)(jax.random.key(0))
+    )
     first, second = (body[f"block{b}"] for b in range(2))
     w1, w2 = (np.abs(block["conv1"]["kernel"][0, 0]) for block in (first, second))
     s1, s2 = (np.abs(block["norm"]["scale"]) for block in (first, second))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from atnas_jax.nets import subnet as plain
 from atnas_jax.nets.elastic import small_kernel
 from atnas_jax.nets.subnet import make_subnet
 from atnas_jax.nets.supernet import EXECUTIONS, make_supernet
@@ -37,8 +38,20 @@ def shaken(params):
 
 
 @functools.cache
+def initial():
+    return jax.tree.map(np.asarray, jax.jit(supernet()[0].init)(jax.random.key(0)))
+
+
+@functools.cache
 def params():
-    return shaken(jax.jit(supernet()[0].init)(jax.random.key(0)))
+    return shaken(initial())
+
+
+@pytest.fixture
+def compiled_pieces(monkeypatch):
+    """Compile plain networks piece by piece: the pieces are shared between genotypes, whole networks are not."""
+    for name, static in {"apply_op": (0, 3, 4, 5), "finish": (0, 1, 6, 7), "down": (1, 2)}.items():
+        monkeypatch.setattr(plain, name, jax.jit(getattr(plain, name), static_argnums=static))
 
 
 def sliced(genotype):
@@ -64,6 +77,7 @@ def sliced(genotype):
     return {f"block{block}": own for block, own in enumerate(found)}
 
 
+@pytest.mark.usefixtures("compiled_pieces")
 def test_every_size_is_the_net_with_sliced_weights():
     """All 3 kernels x 3 ops x 2 x 2 widths x 2 depths; `cut` gives those weights, as many as the cost model counts."""
     apply = supernet()[1]
@@ -76,24 +90,12 @@ def test_every_size_is_the_net_with_sliced_weights():
         size = sum(leaf.size for leaf in jax.tree.leaves(cut)) + WAYS * (len(subnet.kept) + 1)
         assert size == cost(genotype)[0]
         wide = np.asarray(apply(params(), X, mask_of(SPACE, genotype)))
-        plain = _plain(SPACE.spec.depths[genotype[0]], tuple(genotype.tolist()))
-        np.testing.assert_allclose(wide[:, subnet.kept], plain(by_hand, X), atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(wide[:, subnet.kept], subnet.model.apply(by_hand, X), atol=1e-5, rtol=1e-5)
         assert not np.delete(wide, subnet.kept, axis=1).any()
 
 
-def _plain(depth, genotype):
-    """Return the plain net of a genotype; inactive blocks do not matter, so those nets are shared."""
-    genotype = np.asarray([genotype[0], *genotype[1 : 1 + 2 * depth], *[0] * (len(genotype) - 1 - 2 * depth)], np.int32)
-    return _compiled(tuple(genotype.tolist()))
-
-
-@functools.cache
-def _compiled(genotype):
-    return jax.jit(make_subnet(SPACE, np.asarray(genotype, np.int32), IMAGE).model.apply)
-
-
 def test_at_first_the_small_kernel_is_the_middle_of_the_large_one():
-    body = supernet()[0].init(jax.random.key(0))
+    body = initial()
     cut = make_subnet(SPACE, np.asarray([1, 1, 1, 0, 1], np.int32), IMAGE).cut(body)
     np.testing.assert_array_equal(cut["block0"]["conv3"]["kernel"], body["block0"]["conv5"]["kernel"][1:4, 1:4])
     np.testing.assert_array_equal(cut["block1"]["sep3"]["depthwise"], body["block1"]["sep5"]["depthwise"][1:4, 1:4])
@@ -137,7 +139,7 @@ def test_what_a_size_does_not_have_gets_no_gradient_and_has_no_say(execution):
 def test_a_mixture_of_nested_kernels_is_the_mixture_of_plain_ones():
     model, apply = supernet("folded")
     spec = ChainSpec(OPS, (2, 4), (1, 2), (2, 1))
-    plain = make_supernet(chain_space(spec), IMAGE, execution="folded")
+    separate = make_supernet(chain_space(spec), IMAGE, execution="folded")
     own = {block: leaves | {"norm": params()[block]["norm"]} for block, leaves in ((f"block{b}", {}) for b in range(2))}
     for block, pair in (("block0", ("conv5", "conv3")), ("block1", ("sep5", "sep3"))):
         genotype = np.asarray([1, 1, 1, 0, 1], np.int32)
@@ -145,8 +147,8 @@ def test_a_mixture_of_nested_kernels_is_the_mixture_of_plain_ones():
         own[block] |= {pair[0]: params()[block][pair[0]], pair[1]: cut[pair[1]]}
     own["block0"]["conv1"] = params()["block0"]["conv1"]
     mask = uniform_mask(SPACE)
-    np.testing.assert_allclose(apply(params(), X, mask), jax.jit(plain.apply)(own, X, mask), atol=1e-5)
-    assert model.features == plain.features
+    np.testing.assert_allclose(apply(params(), X, mask), jax.jit(separate.apply)(own, X, mask), atol=1e-5)
+    assert model.features == separate.features
 
 
 def test_the_option_is_stored_and_needs_a_pair():

@@ -20,6 +20,10 @@ from atnas_jax.types import Strategy
 OVER_LIMIT = ("reject", "repair")
 BASELINE = "random"
 QUARTILES = (0.25, 0.5, 0.75)
+QUICKLY = {  # compiling takes seconds, hundreds of evaluations a tenth of one
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
 
 
 def compare(
@@ -96,7 +100,8 @@ def measure(
     there is no regret: None.
     """
 
-    found = jax.jit(jax.vmap(search_table(strategy, table, evaluations, feasible)))(keys)
+    searches = jax.vmap(search_table(strategy, table, evaluations, feasible))
+    found = jax.jit(searches, compiler_options=QUICKLY)(keys)
     best = jax.vmap(strategy.best)(found.state)
     fine = table.valid[index_of(table.space, best)] if feasible is None else feasible(best)
     regrets = float(best_reported(table, feasible)) - np.asarray(found.reported)

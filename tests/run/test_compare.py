@@ -13,7 +13,10 @@ from atnas_jax.run.compare import compare
 from atnas_jax.run.compare_report import comparison_table, write_comparison
 from atnas_jax.run.defaults import default_config
 from atnas_jax.run.tables import limited, load_table
+from atnas_jax.search.categorical import mode
+from atnas_jax.search.reinforce import reinforce, reinforce_rule
 from atnas_jax.search.tables import all_genotypes, better_left, cost_of, lookup, report
+from atnas_jax.search.tabular import search_table
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +144,14 @@ def test_a_latency_limit_on_trained_networks(shared_data, over_limit):
     for row in record["rows"][1:]:
         assert row["returned_infeasible"] == 0
         assert row["regret"][1] < 1  # points of accuracy below the best feasible cell
+
+
+def test_the_policy_of_reinforce_ends_at_a_good_cell(shared_data):
+    table = load_table(f"nb201:{shared_data}/tabular/nb201.npz")
+    search = search_table(reinforce(table.space), table, 300)
+    state = jax.jit(jax.vmap(search))(jax.random.split(jax.random.key(0), 11)).state
+    cells = jax.vmap(lambda state: mode(reinforce_rule(table.space, 0.2, 0.9, 0.01), state))(state)
+    assert np.median(report(table, cells)) >= 93.5
 
 
 SHAPE = (10, 10, 1)

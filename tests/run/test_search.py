@@ -15,11 +15,12 @@ from atnas_jax.run import search
 from atnas_jax.run.build import build, evaluation_learner, hand_made, make_space
 from atnas_jax.run.config import check_config, stored_config
 from atnas_jax.run.defaults import ROWS
+from atnas_jax.run.progress import make_progress
 from atnas_jax.run.results import check_results
 from atnas_jax.run.search import across_task_search, test_again
 from atnas_jax.run.state import init_state
 from atnas_jax.run.steps import make_programs
-from atnas_jax.run.units import generations_due, rungs_of
+from atnas_jax.run.units import generations_due, run_units, rungs_of
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.text import parse, space_from_dict
 
@@ -194,6 +195,18 @@ def test_racing_scores_less_and_chooses_by_the_same_measure(tiny):
     np.testing.assert_allclose(raced[finalists, 0], whole[finalists, 0], atol=1e-6)
     config.search.update({"racing": "halving", "strategy": "nsga2", "objectives": ("accuracy", "params")})
     assert (rungs_of(config, 8) == (8, 8)).all()
+
+
+def test_a_search_by_a_distribution_is_resumable_and_keeps_its_limit_by_repair(tiny, tmp_path):
+    changes = {"search.strategy": "asng", "search.max_params": 200, "search.over_limit": "repair"}
+    short = {"meta_test.rows": ("best",), "meta_test.conv4": False, "meta_test.other_normalisation": False}
+    config = tiny(changes | short | {"search.anchor": "never"})
+    parts = build(config)
+    across_task_search(config, str(tmp_path), quiet=True)
+    state, notes = run_units(config, parts, str(tmp_path), make_progress({}, quiet=True))  # of the checkpoint
+    assert (parts.cost(state.search.population)[:, 0] <= 200).all()
+    assert int(state.search.generation) == len(notes["history"]) == 2
+    assert abs(float(state.search.memory.probabilities.sum()) - parts.space.num_slots) < 1e-4
 
 
 def test_other_data_than_that_of_the_run_is_refused(short, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from atnas_jax.meta.heads import HEADS
-from atnas_jax.meta.learners import INNER_OPTIMISERS, LEARNERS, refused
+from atnas_jax.meta.learners import BY_PATH, INNER_OPTIMISERS, LEARNERS, refused
 from atnas_jax.meta.stages import Early
 from atnas_jax.nets.conv import IMPLEMENTATIONS
 from atnas_jax.nets.norm import NORMALISATIONS
@@ -180,7 +180,7 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
             f"train.steps {train.steps} leave {steps} after the warm-up, too few for search.generations "
             f"{search.generations}; raise train.steps or lower train.warmup"
         )
-    if learner.inner_steps == 0 and (learner.name in ("reptile", "boil") or learner.head != "prototypes"):
+    if learner.inner_steps == 0 and (learner.name in (*BY_PATH, "boil") or learner.head != "prototypes"):
         yield (
             f"learner.inner_steps 0 with {learner.name!r} and head {learner.head!r} learns nothing; "
             "take inner_steps 1 or more, or head 'prototypes' with 'maml'"

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.scipy.ndimage import map_coordinates
+from scipy.fft import dctn
 
 from atnas_jax.data import augment
 
@@ -60,3 +61,43 @@ def test_one_pixel_images_and_no_copies():
     assert augment.pseudo_queries(jax.random.key(0), jnp.ones((2, 1, 1, 3)), 2).shape == (4, 1, 1, 3)
     with pytest.raises(ValueError, match="copies=0"):
         augment.pseudo_queries(jax.random.key(0), jnp.ones((2, 4, 4, 1)), 0)
+
+
+def test_a_warp_of_no_strength_is_the_identity_to_the_bit():
+    images = jax.random.uniform(jax.random.key(1), (3, 9, 7, 2))
+    np.testing.assert_array_equal(augment.warp(jax.random.key(0), images, 0.0), images)
+
+
+def moves_of(monkeypatch, strength, still, number=400, side=(12, 8)):
+    """Return where the pixels of warped images are read, less where they are, [number,H,W,2], and the sides."""
+    for name in still:
+        monkeypatch.setattr(augment, name, 0.0)
+    monkeypatch.setattr(augment, "_read_bilinear", lambda image, where: where)  # two channels hold the position
+    where = augment.warp(jax.random.key(0), jnp.zeros((number, *side, 2)), strength)
+    return np.asarray(where) - np.stack(np.mgrid[: side[0], : side[1]], -1), np.array(side)
+
+
+def test_a_warp_bends_smoothly_and_as_far_as_it_says(monkeypatch):
+    """Its displacements have no other cosines than the first ones, and the stated root mean square."""
+    moves, side = moves_of(monkeypatch, 1.0, ("ROTATION", "SCALE", "SHEAR"))
+    np.testing.assert_allclose(np.sqrt(np.square(moves).mean((0, 1, 2))) / side, augment.BEND, rtol=0.05)
+    waves = dctn(moves, axes=(1, 2), norm="ortho")
+    assert np.abs(waves[:, : augment.WAVES, : augment.WAVES]).max() > 1
+    waves[:, : augment.WAVES, : augment.WAVES] = 0
+    np.testing.assert_allclose(waves, 0, atol=1e-4)
+    assert np.abs(moves[0] - moves[1]).max() > 0.1
+    half, _ = moves_of(monkeypatch, 0.5, ())
+    np.testing.assert_allclose(half, moves / 2, atol=1e-5)
+
+
+def test_a_warp_turns_scales_and_shears_within_its_ranges(monkeypatch):
+    moves, side = moves_of(monkeypatch, 1.0, ("BEND",))
+    grid = np.stack(np.mgrid[: side[0], : side[1]], -1).reshape(-1, 2) - (side - 1) / 2
+    where = (moves.reshape(len(moves), -1, 2) + grid).swapaxes(0, 1).reshape(len(grid), -1)
+    maps, left, *_ = np.linalg.lstsq(grid, where)
+    np.testing.assert_allclose(left, 0, atol=1e-6)
+    maps = maps.reshape(2, -1, 2).transpose(1, 2, 0)  # rotation and shear keep areas
+    scale = np.sqrt(np.linalg.det(maps))
+    assert np.abs(scale - 1).max() < 0.1 + 1e-4 and np.abs(scale - 1).max() > 0.09
+    angle = np.rad2deg(np.arctan2(maps[:, 1, 0], maps[:, 0, 0]))
+    assert 9 < np.abs(angle).max() < 10.01

@@ -1,7 +1,9 @@
 """Episodes: what is drawn, how often, and that it is the same for ever."""
 
+import functools
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -171,3 +173,21 @@ def test_too_few_classes_is_one_line(marked):
     with pytest.raises(ValueError, match="ways=3 but only 2 classes") as caught:
         sample_episode(jax.random.key(0), marked.table, marked.table.meta_test, SPEC)
     assert "\n" not in str(caught.value)
+
+
+def test_a_warp_changes_images_of_training_episodes_alone(marked):
+    """The same classes, images and labels; the fixed episodes of an evaluation stay as they are, to the bit."""
+    table, warped = marked.table, replace(SPEC, warp=1.0)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def drawn(spec):
+        fixed = fixed_episodes(marked.fingerprint, "meta_train", 0, jnp.arange(1), table, spec)
+        return sample_episodes(jax.random.key(0), table, table.meta_train, spec, 2), fixed
+
+    (plain, fixed), (moved, still) = drawn(SPEC), drawn(warped)
+    jax.tree.map(np.testing.assert_array_equal, fixed, still)
+    for field in ("support_y", "query_y"):
+        np.testing.assert_array_equal(getattr(plain, field), getattr(moved, field))
+    for field in ("support_x", "query_x"):
+        changed = np.abs(getattr(plain, field) - getattr(moved, field)).max((2, 3, 4))
+        assert (changed > 0.01).all()

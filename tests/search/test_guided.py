@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atnas_jax.search.guided import guided, nao, predictor_search
+from atnas_jax.search.guided import guided, predictor_search
 from atnas_jax.search.pool import empty_pool, insert, ranked
 from atnas_jax.search.predictors.base import Predictor, climb
 from atnas_jax.search.predictors.kernel import gp, ridge
 from atnas_jax.search.proposers import choose, make_proposer
-from atnas_jax.search.random_search import random_search
 from atnas_jax.space.slots import SearchSpace, mask_of, random_genotypes
 
 pytestmark = pytest.mark.usefixtures("few_optimisations")
@@ -118,29 +117,12 @@ def best_after(strategy, evaluate, generations):
     return jax.jit(lambda keys: jax.lax.map(run, keys))
 
 
-@functools.cache
-def at_random():
-    return best_after(random_search(SPACE, population=10), agreement, 12)(jax.random.split(KEY, 16))
-
-
-@pytest.mark.parametrize(("predictor", "proposer"), [("ridge", "rank_mutated"), ("gp", "ucb"), ("ridge", "ascent")])
-def test_finds_a_planted_optimum_in_120_evaluations(predictor, proposer):
+@pytest.mark.parametrize("proposer", ["rank_mutated", "ascent"])
+def test_finds_a_planted_optimum_in_120_evaluations(proposer):
     """Of 9,216 genotypes, of which random search sees one in 77."""
-    strategy = predictor_search(
-        SPACE, predictor=predictor, proposer=proposer, population=10, candidates=100, pool=120, elites=0
-    )
+    strategy = predictor_search(SPACE, proposer=proposer, population=10, candidates=100, pool=120, elites=0)
     best = best_after(strategy, agreement, 12)(jax.random.split(jax.random.key(1), 4))
-    optimum = float(agreement(PLANTED[None])[0, 0])
-    assert np.mean(np.asarray(best) > optimum - 1e-3) >= 0.75
-    assert np.mean(np.asarray(at_random()) > optimum - 1e-3) <= 0.25
-
-
-def test_nao_beats_random_search_on_the_planted_optimum():
-    strategy = nao(
-        SPACE, population=20, seeds=60, refit=40, pool=120, embedding=8, hidden=24, fit_steps=100, learning_rate=0.01
-    )
-    found = best_after(strategy, agreement, 6)(jax.random.split(jax.random.key(2), 2))
-    assert float(found.min()) > float(np.quantile(at_random(), 0.75))
+    assert np.mean(np.asarray(best) > float(agreement(PLANTED[None])[0, 0]) - 1e-3) >= 0.75
 
 
 def test_gp_ucb_solves_a_quadratic_of_two_slots_in_30_evaluations():

@@ -152,10 +152,10 @@ def _check_type(name: str, value: Any, defaults: ConfigDict) -> None:
 
 def _seeds(config: ConfigDict) -> int:
     """Return how many random genotypes the strategy evaluates before it learns, 0 for one that does not learn."""
-    parameters = inspect.signature(STRATEGIES[config.search.strategy]).parameters
+    strategy, given = STRATEGIES.get(config.search.strategy), config.search.options.seeds
+    parameters = inspect.signature(strategy).parameters if strategy else {}
     if "seeds" not in parameters:
         return 0
-    given = config.search.options.seeds
     return parameters["seeds"].default if given is None else given
 
 

@@ -1,6 +1,7 @@
 """The check of a config, which refuses a wrong setting in one line before anything compiles."""
 
 import difflib
+import inspect
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -172,6 +173,15 @@ def _check_type(name: str, value: Any, defaults: ConfigDict) -> None:
         raise ValueError(f"{name} is {value!r}, a {type(value).__name__}; it must be a {wanted.__name__}")
 
 
+def _seeds(config: ConfigDict) -> int:
+    """Return how many random genotypes the strategy evaluates before it learns, 0 for one that does not learn."""
+    strategy, given = STRATEGIES.get(config.search.strategy), config.search.options.seeds
+    parameters = inspect.signature(strategy).parameters if strategy else {}
+    if "seeds" not in parameters:
+        return 0
+    return parameters["seeds"].default if given is None else given
+
+
 def _contradictions(config: ConfigDict) -> Iterator[str]:
     train, learner, search = config.train, config.learner, config.search
     steps = train.steps - int(train.warmup * train.steps)
@@ -229,6 +239,11 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
         if unknown := [entry for entry in chosen if entry not in known]:
             yield f"{name} has {unknown[0]!r}; allowed: {', '.join(map(repr, known))}"
     yield from _cost_contradictions(config)
+    if (seeds := _seeds(config)) >= (evaluations := search.population * search.generations):
+        yield (
+            f"search.options.seeds {seeds} random genotypes leave search.strategy {search.strategy!r} none of "
+            f"{evaluations} evaluations; lower it, or raise search.population or search.generations"
+        )
     if (search.options.elites or 0) >= search.population:
         yield f"search.options.elites {search.options.elites} must be less than search.population {search.population}"
 

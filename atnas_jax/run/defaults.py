@@ -183,7 +183,7 @@ def _strategy_options() -> dict:
         "tries": placeholder(int),
         "sample": placeholder(int),  # of "regularised"
         "children": placeholder(int),  # of "regularised"
-        "learning_rate": placeholder(float),  # of "reinforce" and of the gradient strategies
+        "learning_rate": placeholder(float),  # of "reinforce", "nao" and of the gradient strategies
         # Of the gradient strategies, see search/gradient.py.
         "b1": placeholder(float),
         "temperature": placeholder(float),
@@ -201,6 +201,19 @@ def _strategy_options() -> dict:
         "beam": placeholder(int),  # of "staged"
         "rounds": placeholder(int),  # of "staged": generations of a stage
         "inner": placeholder(str),  # of "staged": the search within a stage
+        # Of "nao" and "predictor", which learn from a pool of evaluated genotypes.
+        "seeds": placeholder(int),  # evaluations of random genotypes before the first fit
+        "refit": placeholder(int),  # evaluations between fits
+        "pool": placeholder(int),  # genotypes; new ones replace the worst
+        "climb_steps": placeholder(int),  # of the ascent, the largest step size
+        "predictor": placeholder(str),  # of "predictor": "ridge", "gp", "mlp" or "nao"
+        "proposer": placeholder(str),  # of "predictor": "rank_mutated", "ucb" or "ascent"
+        "candidates": placeholder(int),  # of "rank_mutated" and "ucb", ranked per ask
+        "kappa": placeholder(float),  # of "ucb", deviations added to the mean
+        "fit_steps": placeholder(int),  # of "nao", steps of Adam per fit
+        "embedding": placeholder(int),  # of "nao", length of the vector of a choice
+        "hidden": placeholder(int),  # of "nao", state of its LSTMs
+        "targets": placeholder(str),  # of "nao": "rank", or "minmax" as published
     }
 
 

@@ -81,6 +81,7 @@ def _set(config, name, value):
         ("search.objectives", ("accuracy", "params"), "take strategy 'nsga2'"),
         ("search.over_limit", "ignore", "allowed: 'reject', 'repair'"),
         ("search.options.elites", 16, "must be less than search.population 16"),
+        ("search.options.kappa", "two", "a str; it must be a float"),
         ("search.options.elites", "two", "a str; it must be a int"),
         ("meta_test.rows", ("best", "oracle"), "meta_test.rows has 'oracle'"),
     ],
@@ -103,6 +104,17 @@ def test_contradictions_are_refused_and_their_cures_pass():
     config.learner.inner_steps = 1
     config.search.objectives = ("accuracy", "macs")
     config.search.strategy = "nsga2"
+    check_config(config)
+
+
+def test_a_guided_search_needs_evaluations_to_guide():
+    config = default_config()
+    config.search.update({"strategy": "nao", "population": 4})
+    with pytest.raises(ValueError, match=r"seeds 40 random genotypes leave .* none of 40"):
+        check_config(config)
+    config.search.options.seeds = 39
+    check_config(config)
+    config.search.update({"strategy": "genetic", "generations": 2})
     check_config(config)
 
 

@@ -54,7 +54,7 @@ def ridge(space: SearchSpace, *, penalties: tuple[float, ...] = (0.003, 0.01, 0.
 def gp(
     space: SearchSpace,
     *,
-    lengths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0),
+    lengths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0),
     noises: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0),
     targets: str = "rank",
 ) -> Predictor:

@@ -36,8 +36,6 @@ OPTIONS = {
 }
 NAMES = list(STRATEGIES)
 
-pytestmark = pytest.mark.usefixtures("few_optimisations")
-
 
 def space_of(cards):
     return SearchSpace(

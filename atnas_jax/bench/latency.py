@@ -91,7 +91,7 @@ def _chain(spec: ChainSpec, setting: Setting):
             return finish(spec, number, y, x, ones, own["norm"], setting.normalisation, None)
 
         shape = (*sizes[number], c_in)
-        return Piece(apply, init_block(jax.random.key(0), (op,), c_in, c_out), (shape,))
+        return Piece(apply, init_block(jax.random.key(0), (op,), c_in, c_out, setting.normalisation), (shape,))
 
     def name_of(number, op, c_in, c_out):
         return f"{op} {c_in}-{c_out} {sizes[number]}/{spec.strides[number]}"
@@ -127,13 +127,13 @@ def _cell(spec: CellSpec, setting: Setting):
     def node(own, x):
         return relu(normalise(x, jnp.ones(width, x.dtype), own, name, None))
 
-    stem = init_stem(key, spec, setting.image_shape[2])
+    stem = init_stem(key, spec, setting.image_shape[2], name)
     pieces["stem"] = Piece(lambda own, x: stem_of(own, spec, x, name, None, conv), stem, (setting.image_shape,))
     for layer, _, size in layers:
         before, last = (width if layer < 2 else out), (width if layer < 1 else out)
         shapes = ((*sizes[max(layer - 1, 0)], before), (*sizes[layer], last))
-        pieces[f"inputs {layer}"] = Piece(inputs(layer), init_inputs(key, spec, before, last), shapes)
-        pieces[f"node {size}"] = Piece(node, init_norm(width), ((*size, width),))
+        pieces[f"inputs {layer}"] = Piece(inputs(layer), init_inputs(key, spec, before, last, name), shapes)
+        pieces[f"node {size}"] = Piece(node, init_norm(width, name), ((*size, width),))
         for op in spec.ops:
             pieces[f"{op} {size}"] = Piece(edge(op), init_op(key, op, width, width), ((*size, width),))
     pieces["head"] = _head(setting, (*sizes[-1], out))

@@ -62,9 +62,7 @@ class ChainSupernet(nn.Module):
         return active * out + (1 - active) * passed
 
 
-def init_block(
-    key: Array, ops: tuple[str, ...], c_in: int, c_out: int, name: str = "support", elastic: bool = False
-) -> Params:
+def init_block(key: Array, ops: tuple[str, ...], c_in: int, c_out: int, name: str, elastic: bool = False) -> Params:
     """Return the weights of one block: op name -> weights, and "norm" of the normalisation `name`."""
     return init_elastic_ops(key, ops, c_in, c_out, elastic) | {"norm": init_norm(c_out, name)}
 

@@ -9,7 +9,7 @@ import pytest
 from atnas_jax.meta.heads import logits_of, make_head
 from atnas_jax.meta.learners import LEARNERS, make_learner, refused
 from atnas_jax.meta.losses import cross_entropy
-from atnas_jax.meta.scale_shift import freeze_after, init_scale_shift
+from atnas_jax.meta.scale_shift import freeze_after
 from atnas_jax.meta.stages import NEVER, Early, step_weights
 from atnas_jax.types import Episode, MetaState, Model
 
@@ -130,14 +130,6 @@ def test_the_outer_gradient_is_that_of_the_plain_loop(rates, norms, early, episo
     assert len(set(np.round(norms_seen, 9))) == len(stages)
 
 
-def test_the_weights_of_the_steps_by_hand():
-    """From 1/I each, linearly, to 0.03/I; the last takes the rest."""
-    np.testing.assert_allclose(step_weights(jnp.int32(0), 5, 10), [0.2] * 5)
-    np.testing.assert_allclose(step_weights(jnp.int32(5), 5, 10), [0.1] * 4 + [0.6])
-    np.testing.assert_allclose(step_weights(jnp.int32(10), 5, 10), [0.006] * 4 + [0.976])
-    np.testing.assert_allclose(step_weights(jnp.int32(99), 5, 10), [0.006] * 4 + [0.976])
-
-
 def test_all_starts_as_plain_maml(episodes):
     """Rates and norms a step begin alike, so that adaptation begins as MAML's would with its norms left still."""
     plain, learned = learner_of(), learner_of(step_rates=True)
@@ -222,15 +214,6 @@ def test_scale_and_shift_freezes_the_kernels(episodes):
     np.testing.assert_array_equal(learner.solve(at_freeze, *task), anil.solve(shared, *task))
     kernel = end["body"]["block0"]["conv1"]["kernel"] * moved["conv1"]["kernel"]
     np.testing.assert_array_equal(learner.adapt(end, *task[:3])["body"]["block0"]["conv1"]["kernel"], kernel)
-
-
-def test_one_scale_for_each_pair_of_channels():
-    """Also where kernels of several edges are stacked."""
-    body = {"edges": {"conv3": {"kernel": jnp.ones((5, 3, 3, 2, 4))}, "sep3": {"depthwise": jnp.ones((5, 3, 3, 2))}}}
-    change = init_scale_shift(body | {"norms": {"scale": jnp.ones((2, 4)), "bias": jnp.ones((2, 4))}})
-    shapes = jax.tree.map(jnp.shape, change, is_leaf=lambda leaf: hasattr(leaf, "shape"))
-    assert shapes["edges"] == {"conv3": {"kernel": (5, 1, 1, 2, 4)}, "sep3": {"depthwise": (5, 1, 1, 2)}}
-    assert shapes["norms"] == {"scale": (0,), "bias": (2, 4)}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
-from atnas_jax.devices import on_mesh
+from atnas_jax.devices import compile_on, on_mesh, replicated
 from atnas_jax.rng import stream
 from atnas_jax.run import choose
 from atnas_jax.run import meta_test as module
@@ -107,7 +107,8 @@ def test_queries_choose_no_architecture(finished, searched, monkeypatch):
         monkeypatch.setattr(choose, "episodes_of", lambda *args: change(truth(*args)))
         warm = warm_population(finished.config, state)
         args = (state.meta.params, warm, jnp.asarray(at_random), jnp.arange(6), parts.dataset.table)
-        return np.asarray(jax.jit(on_mesh(chooser(finished.config, parts), parts.mesh))(*args))
+        program = compile_on(parts.mesh, chooser(finished.config, parts), args)  # as a run does, or ties may differ
+        return np.asarray(program(*jax.device_put(args, replicated(parts.mesh))))
 
     def other_queries(episode):
         return episode._replace(query_x=jnp.full_like(episode.query_x, jnp.nan), query_y=episode.query_y[:, ::-1])

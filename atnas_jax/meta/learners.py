@@ -84,7 +84,7 @@ def make_learner(
             raise ValueError(f"learner.{key}={value!r} is unknown; choose one of {', '.join(known)}")
     own, first_order, weight_rates = LEARNERS[name]
     adapted = adapted or own
-    for problem in refused(name, adapted, step_rates, step_norms, early, teacher is not None):
+    for problem in refused(name, adapted, step_rates, step_norms, early, teacher.weight if teacher else 0.0):
         raise ValueError(problem)
     optimiser = INNER_OPTIMISERS[inner_optimiser](1.0 if weight_rates or step_rates else inner_lr)
     inner = Inner(adapted, inner_steps, optimiser, first_order, step_norms)
@@ -98,7 +98,7 @@ def make_learner(
 
 
 def refused(
-    name: str, adapted: str, step_rates: bool, step_norms: bool, early: Early, taught: bool = False
+    name: str, adapted: str, step_rates: bool, step_norms: bool, early: Early, taught: float = 0.0
 ) -> Iterator[str]:
     """Yield, in one line each, what the learner `name`, whose inner loop moves `adapted`, cannot be asked for."""
     if name in BY_PATH and (step_rates or step_norms or any(early)):
@@ -107,7 +107,7 @@ def refused(
             "train.first_order_steps and train.every_step_loss to False and 0"
         )
     if name in BY_PATH and taught:
-        yield f"train.distill needs a query loss, which learner.name {name!r} has not; set it to 0 or take 'fomaml'"
+        yield f"train.distill {taught} needs a query loss, which {name!r} has not; set it to 0 or take 'fomaml'"
     if step_rates and LEARNERS[name][2]:
         yield f"learner.name {name!r} learns a rate for every weight; set learner.step_rates to False or take 'maml'"
     if step_norms and adapted == "head":

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from atnas_jax.run.files import write_whole
+
 SCHEMA = 1
 # Okabe and Ito's colours, told apart by the colour-blind; from the second round on, the dashes tell.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F5F00")
@@ -45,10 +47,7 @@ def write_comparison(folder: str, record: dict[str, Any]) -> None:
         ("comparison.txt", comparison_table(record) + "\n"),
         ("comparison.json", json.dumps({"schema": SCHEMA} | record)),
     ):
-        path = os.path.join(folder, name)
-        with open(path + ".tmp", "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(path + ".tmp", path)
+        write_whole(os.path.join(folder, name), text)
     draw(os.path.join(folder, "regret.png"), record)
 
 

@@ -8,79 +8,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from atnas_jax.meta.heads import HEADS
-from atnas_jax.meta.learners import BY_PATH, INNER_OPTIMISERS, LEARNERS, refused
+from atnas_jax.meta.learners import BY_PATH, LEARNERS, refused
 from atnas_jax.meta.stages import Early
-from atnas_jax.nets.conv import IMPLEMENTATIONS
-from atnas_jax.nets.norm import NORMALISATIONS
-from atnas_jax.nets.supernet import DTYPES, EXECUTIONS, READOUTS
-from atnas_jax.proxies import PROXIES
+from atnas_jax.run.allowed import CHOICES, RANGES
 from atnas_jax.run.defaults import ROWS, default_config
-from atnas_jax.search.sampling import SAMPLERS
 from atnas_jax.search.scalarise import FACTORS, TERMS
 from atnas_jax.search.strategies import BY_GRADIENT, STRATEGIES
 from atnas_jax.space.extremes import KINDS
-
-_CHOICES = {
-    "train.schedule": ("cosine", "constant"),
-    "space.family": ("chain", "cell"),
-    "space.chain.downsample": ("pool", "stride"),
-    "space.cell.stem_stride": (1, 2),
-    "data.channels": (0, 1, 3),
-    "net.normalisation": NORMALISATIONS,
-    "net.readout": READOUTS,
-    "net.execution": EXECUTIONS,
-    "net.dtype": DTYPES,
-    "net.conv": IMPLEMENTATIONS,
-    "learner.name": tuple(LEARNERS),
-    "learner.head": HEADS,
-    "learner.inner_optimiser": tuple(INNER_OPTIMISERS),
-    "search.strategy": (*STRATEGIES, *BY_GRADIENT),
-    "search.sampler": SAMPLERS,
-    "search.prefilter": ("none", *PROXIES, "params", "macs"),
-    "adapt.score": ("loss", *PROXIES),
-    "search.racing": ("halving", "none"),
-    "search.anchor": ("always", "warmup", "never"),
-    "search.scalarise": ("none", *FACTORS, *TERMS),
-    "search.scalarise_cost": ("params", "macs", "latency"),
-    "search.over_limit": ("reject", "repair"),
-}
-_SHARES = ("train.warmup", "search.population_share", "search.open_by")
-_SEEDS = ("seed", "protocol.seed")
-_AT_LEAST = {
-    -1: ("learner.eval_inner_steps",),
-    0: (
-        *("data.image_size", "data.difficulty", "learner.inner_steps", "learner.inner_lr"),
-        *("train.clip", "train.clip_elements", "train.weight_decay", "train.warp", "train.distill"),
-        *("train.first_order_steps", "train.every_step_loss", "learner.freeze_after"),
-        *("search.max_params", "search.max_macs", "search.max_latency_ms", "search.target", "log.checkpoint_minutes"),
-    ),
-    1e-9: ("train.outer_lr",),
-    1: (
-        *("protocol.shots", "protocol.queries", "train.shots", "train.queries", "train.tasks", "train.steps"),
-        *(
-            "train.chunk",
-            "train.task_batch",
-            "search.batch",
-            "search.prefilter_factor",
-            "adapt.copies",
-            "adapt.generations",
-            "search.generations",
-            "search.episodes",
-        ),
-        *("meta_test.random_architectures", "log.keep"),
-    ),
-    2: (
-        *("protocol.ways", "protocol.episodes", "train.ways"),
-        *("adapt.population", "adapt.folds", "search.population"),
-    ),
-}
-_RANGES = (
-    {name: (low, math.inf) for low, names in _AT_LEAST.items() for name in names}
-    | dict.fromkeys(_SHARES, (0, 1))
-    | {"train.ema": (0, 0.99999)}
-    | dict.fromkeys(_SEEDS, (0, 2**31 - 1))
-)
 
 
 def setting_names(config: ConfigDict) -> list[str]:
@@ -108,10 +42,10 @@ def check_config(config: ConfigDict) -> None:
             raise ValueError(problem)
     for name in setting_names(defaults):
         _check_type(name, _get(config, name), defaults)
-    for name, allowed in _CHOICES.items():
+    for name, allowed in CHOICES.items():
         if _get(config, name) not in allowed:
             raise ValueError(f"{name} is {_get(config, name)!r}; allowed: {', '.join(map(repr, allowed))}")
-    for name, (low, high) in _RANGES.items():
+    for name, (low, high) in RANGES.items():
         if not low <= _get(config, name) <= high or _get(config, name) == math.inf:  # NaN fails the first
             limit = f"{low} or more" if high == math.inf else f"from {low} to {high}"
             raise ValueError(f"{name} is {_get(config, name)!r}; it must be {limit}")
@@ -195,8 +129,6 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
             f"learner.inner_steps 0 with {learner.name!r} and head {learner.head!r} learns nothing; "
             "take inner_steps 1 or more, or head 'prototypes' with 'maml'"
         )
-    if train.distill and learner.name == "reptile":
-        yield f"train.distill {train.distill} needs a query loss, which 'reptile' has not; take 'fomaml' or distill 0"
     if train.steps % chunk_of(config):
         yield f"train.steps {train.steps} is not a multiple of train.chunk {train.chunk}"
     if train.tasks % train.task_batch:
@@ -204,7 +136,8 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
     if max(train.task_batch, search.batch) > 1 and config.net.execution == "switch":
         yield "train.task_batch or search.batch above 1 runs every branch of a switch; take net.execution 'folded'"
     early = Early(train.first_order_steps, train.every_step_loss)
-    yield from refused(learner.name, LEARNERS[learner.name][0], learner.step_rates, learner.step_norms, early)
+    options = (learner.step_rates, learner.step_norms, early, train.distill)
+    yield from refused(learner.name, LEARNERS[learner.name][0], *options)
     if max(*early, learner.step_rates, learner.step_norms) and learner.inner_steps == 0:
         yield "learner.inner_steps 0 leaves no step to learn rates, norms or losses of; take 1 or more"
     if train.every_step_loss and learner.inner_steps < 2:

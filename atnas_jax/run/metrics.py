@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from atnas_jax.run.files import write_whole
+
 COLUMNS = {
     "step": "outer steps done when the row was written",
     "phase": "meta_train, search or control",
@@ -53,8 +55,8 @@ def open_metrics(workdir: str, resume_step: int | None = None) -> Metrics:
     paths = {kind: os.path.join(workdir, f"metrics.{kind}") for kind in ("csv", "jsonl")}
     rows = [] if resume_step is None else _kept_rows(paths["jsonl"], resume_step)
     # Both files are written again from the same rows, so that they agree whichever of the two was torn.
-    _replace(paths["csv"], ",".join(COLUMNS) + "\n" + "".join(map(_csv_line, rows)))
-    _replace(paths["jsonl"], "".join(map(_json_line, rows)))
+    write_whole(paths["csv"], ",".join(COLUMNS) + "\n" + "".join(map(_csv_line, rows)))
+    write_whole(paths["jsonl"], "".join(map(_json_line, rows)))
     csv_file, json_file = (open(paths[kind], "a", encoding="utf-8", newline="") for kind in ("csv", "jsonl"))
 
     def write(**columns: Any) -> None:
@@ -102,9 +104,3 @@ def _csv_line(row: dict[str, Any]) -> str:
         ["nan" if name in row and row[name] is None else row.get(name, "") for name in COLUMNS]
     )
     return text.getvalue()
-
-
-def _replace(path: str, text: str) -> None:
-    with open(path + ".tmp", "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-    os.replace(path + ".tmp", path)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from atnas_jax.run.files import write_whole
 from atnas_jax.types import Array
 
 SCHEMA = 1
@@ -131,9 +132,7 @@ def write_results(workdir: str, results: Mapping[str, Any]) -> str:
         text = json.dumps(results, indent=2, allow_nan=False)
     except TypeError as error:
         raise ValueError(f"results cannot be written as JSON: {error}") from error
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-    os.replace(path + ".tmp", path)
+    write_whole(path, text + "\n")
     return path
 
 

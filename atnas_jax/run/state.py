@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, hand_made
 from atnas_jax.run.checkpoint import Checkpoints, restore_latest
+from atnas_jax.run.files import write_whole
 from atnas_jax.types import Array, MetaState, PyTree
 
 
@@ -79,9 +80,7 @@ def keep_config(workdir: str, config: ConfigDict) -> None:
                 "type another --workdir, or the same settings to go on"
             )
         return
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(path + ".tmp", path)
+    write_whole(path, text)
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -22,6 +22,7 @@ from atnas_jax.search.gradient import log_probability, training_masks
 from atnas_jax.search.prefilter import prefilter
 from atnas_jax.search.samplers import mixed
 from atnas_jax.search.sampling import make_sampler
+from atnas_jax.search.variation import Feasible
 from atnas_jax.space.slots import mask_of
 from atnas_jax.types import MetaLearner
 
@@ -69,15 +70,6 @@ def make_programs(
     """
     train, search_config, space, strategy = config.train, config.search, parts.space, parts.strategy
     statistics = parts.normalise
-    sampler = make_sampler(
-        search_config.sampler,
-        space,
-        parts.strategy,
-        tasks=train.tasks,
-        order=tuple(search_config.progressive),
-        opened=round(search_config.open_by * train.steps),
-    )
-    chunk = chunk_of(config)
 
     def trainer(learner):
         def train_chunk(meta, masks, table):
@@ -91,19 +83,6 @@ def make_programs(
             return meta, jax.tree.map(jnp.mean, metrics)
 
         return compiled(train_chunk, clock, donate=(0,), mesh=parts.mesh, note=note)
-
-    def draw(search, step, share, anchored):
-        key = stream(config.seed, "masks", step)
-        number, base = chunk * train.tasks, sampler(search, step)
-        if strategy.relax is None:
-            rows = mixed(key, space, number, search.population, search.fitness[:, 0], share, base)
-            masks = mask_of(space, rows)
-        else:
-            masks = training_masks(key, space, number, lambda k: strategy.relax(k, search), share, base)
-        masks = masks.reshape(chunk, train.tasks, *masks.shape[1:])
-        if search_config.anchor == "never":
-            return masks
-        return jnp.where(anchored, masks.at[:, 0].set(mask_of(space, hand_made(space))), masks)
 
     def fitness(params, genotypes, order, rungs, first, table):
         episodes = valid_episodes(first + jnp.arange(search_config.episodes), table)
@@ -131,13 +110,60 @@ def make_programs(
             parts.dataset.fingerprint, "meta_valid", config.protocol.seed, index, table, parts.test_spec, statistics
         )
 
+    of_run = (config, space, parts.image_shape, parts.latency)
+    feasible, factor = feasibility(*of_run), fitness_factor(*of_run)
+    costs = costs_of(search_config.objectives[1:], *of_run)
+
+    training = trainer(parts.learner)
+    return Programs(
+        training,
+        training if parts.control is parts.learner else trainer(parts.control),
+        *(compiled(function, clock, mesh=parts.mesh) for function in (make_draw(config, parts), ask)),
+        compiled(fitness, clock, mesh=parts.mesh, note=note),
+        compiled(strategy.tell, clock, mesh=parts.mesh),
+        compiled(make_descend(config, parts, scorer, feasible), clock, mesh=parts.mesh, note=note),
+    )
+
+
+def make_draw(config: ConfigDict, parts: Parts) -> Callable:
+    """Return draw(search, step, share, anchored) -> masks float32 [chunk,T,E,O], see `Programs`."""
+    train, space, strategy, chunk = config.train, parts.space, parts.strategy, chunk_of(config)
+    sampler = make_sampler(
+        config.search.sampler,
+        space,
+        strategy,
+        tasks=train.tasks,
+        order=tuple(config.search.progressive),
+        opened=round(config.search.open_by * train.steps),
+    )
+
+    def draw(search, step, share, anchored):
+        key = stream(config.seed, "masks", step)
+        number, base = chunk * train.tasks, sampler(search, step)
+        if strategy.relax is None:
+            rows = mixed(key, space, number, search.population, search.fitness[:, 0], share, base)
+            masks = mask_of(space, rows)
+        else:
+            masks = training_masks(key, space, number, lambda k: strategy.relax(k, search), share, base)
+        masks = masks.reshape(chunk, train.tasks, *masks.shape[1:])
+        if config.search.anchor == "never":
+            return masks
+        return jnp.where(anchored, masks.at[:, 0].set(mask_of(space, hand_made(space))), masks)
+
+    return draw
+
+
+def make_descend(config: ConfigDict, parts: Parts, scorer: MetaLearner, feasible: Feasible | None) -> Callable:
+    """Return descend(search, params, generation, table) -> (search, mean accuracy []), see `Programs`."""
+    strategy, train = parts.strategy, config.train
+
     def descend(search, params, generation, table):
         turns = architecture_steps(config)
 
         def one(search, turn):
             key = stream(config.seed, "architecture", generation * turns + turn)
             noise, drawn = stream(key, "mask"), stream(key, "episodes")
-            episodes = sample_episodes(drawn, table, table.meta_valid, parts.test_spec, train.tasks, statistics)
+            episodes = sample_episodes(drawn, table, table.meta_valid, parts.test_spec, train.tasks, parts.normalise)
             mask = strategy.relax(noise, search)
             loss, right, slope = mask_gradient(scorer, params, mask, episodes, train.task_batch, AXIS)
             return strategy.tell_grad(noise, search, loss, slope), right
@@ -147,16 +173,4 @@ def make_programs(
         likely = drop_infeasible(feasible, asked, log_probability(search.logits, asked)[:, None])
         return strategy.tell(search, asked, likely), jnp.where(jnp.isfinite(likely).any(), right.mean(), -jnp.inf)
 
-    of_run = (config, space, parts.image_shape, parts.latency)
-    feasible, factor = feasibility(*of_run), fitness_factor(*of_run)
-    costs = costs_of(search_config.objectives[1:], *of_run)
-
-    training = trainer(parts.learner)
-    return Programs(
-        training,
-        training if parts.control is parts.learner else trainer(parts.control),
-        *(compiled(function, clock, mesh=parts.mesh) for function in (draw, ask)),
-        compiled(fitness, clock, mesh=parts.mesh, note=note),
-        compiled(strategy.tell, clock, mesh=parts.mesh),
-        compiled(descend, clock, mesh=parts.mesh, note=note),
-    )
+    return descend

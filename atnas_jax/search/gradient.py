@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from atnas_jax.search import categorical
 from atnas_jax.search.checks import check_common, check_range
 from atnas_jax.search.relaxations import Relaxation, binary_gates, gumbel, gumbel_hard, softmax
 from atnas_jax.search.samplers import Sampler
@@ -137,8 +138,7 @@ def gradient(
 
 def log_probability(logits: Array, genotypes: Array) -> Array:
     """Return float32 [n], the log-probability of genotypes int32 [n,E] under the policy softmax(logits [E,O])."""
-    likely = jax.nn.log_softmax(logits)
-    return jnp.take_along_axis(likely[None], genotypes[..., None], -1)[..., 0].sum(-1)
+    return categorical.log_probability(jax.nn.log_softmax(logits), genotypes)
 
 
 def training_masks(
@@ -175,10 +175,8 @@ def _draw(key, space, logits, population, feasible, tries):
     """Return int32 [P,E] by the policy, the likeliest genotype first, then without copies where the tries allow."""
     top = genotype_of(space, logits)[None]
 
-    def propose(key):
-        return jax.random.categorical(key, logits, shape=(population - 1, space.num_slots)).astype(jnp.int32)
-
-    return jnp.concatenate([top, retry(key, propose, feasible, tries, top)])
+    rest = retry(key, lambda k: categorical.draw(k, logits, population - 1), feasible, tries, top)
+    return jnp.concatenate([top, rest])
 
 
 def _mass(logits: Array, moves: Array) -> Array:

@@ -104,6 +104,7 @@ def test_a_supernet_that_branches_is_taught_and_the_largest_is_not():
     assert loss._cache_size() == 1
 
 
-def test_reptile_has_no_query_loss_to_add_to():
-    with pytest.raises(ValueError, match=r"train\.distill needs a query loss"):
-        learner_of("reptile", Teacher(ALL, WEIGHT))
+@pytest.mark.parametrize("name", ["reptile", "leap"])
+def test_learners_by_path_have_no_query_loss_to_add_to(name):
+    with pytest.raises(ValueError, match=rf"train\.distill {WEIGHT} needs a query loss, which '{name}' has not"):
+        learner_of(name, Teacher(ALL, WEIGHT))

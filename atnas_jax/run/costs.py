@@ -49,8 +49,7 @@ def make_cost(
     config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int], ways: int
 ) -> Callable[[Array], Array]:
     """Return genotypes int32 [...,E] -> parameters and multiply-adds int32 [...,2] of the config's networks."""
-    net = config.net
-    return cost_model(space, image_shape, net.readout, ways, len(LEARNED.get(net.normalisation, ())))
+    return cost_model(space, image_shape, config.net.readout, ways, _per_norm(config))
 
 
 def costs_of(
@@ -131,9 +130,14 @@ def gradient_options(
         return {"steps": steps}
     name, tables = search.scalarise_cost, latency
     if name != "latency":
-        tables = exact_tables(space, image_shape, config.net.readout, config.protocol.ways, name)
+        readout, ways = config.net.readout, config.protocol.ways
+        tables = exact_tables(space, image_shape, readout, ways, name, _per_norm(config))
     expected = expected_cost(space, tables)
     return {
         "steps": steps,
         "objective": loss_with_cost(search.scalarise, expected, search.target, search.scalarise_weight),
     }
+
+
+def _per_norm(config: ConfigDict) -> int:
+    return len(LEARNED.get(config.net.normalisation, ()))

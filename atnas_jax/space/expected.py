@@ -27,11 +27,11 @@ class CostTables(NamedTuple):
 
 
 def exact_tables(
-    space: SearchSpace, image_shape: tuple[int, int, int], readout: str, ways: int, unit: str
+    space: SearchSpace, image_shape: tuple[int, int, int], readout: str, ways: int, unit: str, per_norm: int = 0
 ) -> CostTables:
     """Return the tables of "params" or "macs"; the other arguments are those of `cost_model`."""
     last = ("params", "macs").index(unit)
-    parts, rest = part_costs(space, image_shape, readout, ways)
+    parts, rest = part_costs(space, image_shape, readout, ways, per_norm)
     return CostTables(tuple(jnp.float32(part[..., last]) for part in parts), jnp.float32(rest[..., last]))
 
 

@@ -29,12 +29,12 @@ SHAPE = (9, 7, 3)
 
 
 @pytest.mark.parametrize("family", SPACES)
-@pytest.mark.parametrize("unit", ["params", "macs"])
-def test_against_every_genotype_of_the_space(family, unit):
+@pytest.mark.parametrize("unit, per_norm", [("params", 0), ("params", 2), ("macs", 0)])
+def test_against_every_genotype_of_the_space(family, unit, per_norm):
     space = SPACES[family]
     rows = jnp.asarray(list(itertools.product(*map(range, space.cards))), jnp.int32)
-    exact = cost_model(space, SHAPE, "flatten", 5)(rows)[:, ("params", "macs").index(unit)]
-    tables = exact_tables(space, SHAPE, "flatten", 5, unit)
+    exact = cost_model(space, SHAPE, "flatten", 5, per_norm)(rows)[:, ("params", "macs").index(unit)]
+    tables = exact_tables(space, SHAPE, "flatten", 5, unit, per_norm)
     np.testing.assert_allclose(jax.jit(cost_of(space, tables))(rows), exact, rtol=1e-6)
     weights = np.random.default_rng(0).uniform(0.1, 1, (space.num_slots, space.max_choices)) * choice_mask(space)
     policy = weights / weights.sum(1, keepdims=True)

@@ -18,7 +18,7 @@ _STRATEGIES = flags.DEFINE_string(
 _SEEDS = flags.DEFINE_integer("seeds", 11, "Runs of each strategy.", lower_bound=1)
 _EVALUATIONS = flags.DEFINE_integer("evaluations", 300, "Evaluations of a run.", lower_bound=1)
 _LIMIT = flags.DEFINE_string("limit", "", "COST:VALUE, or COST:30% for what 30 % of the genotypes keep.")
-_OVER = flags.DEFINE_enum("over_limit", "reject", OVER_LIMIT, "What becomes of a genotype beyond the limit.")
+_OVER = flags.DEFINE_enum("over_limit", "repair", OVER_LIMIT, "What becomes of a genotype beyond the limit.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of all random numbers.", lower_bound=0)
 _OUT = flags.DEFINE_string("out", "", "Folder to write to, made where absent; empty writes nothing.")
 

@@ -93,14 +93,14 @@ def growth(peer: str, small: bool) -> Iterator[Work]:
     del peer
     base = shrink(Sizes(tasks=4, population=8), small)
     for name, values in GROWTH.items():
-        for value in values[: 2 if small else None]:
+        for value in values[: 1 if small else None]:
             sizes = base._replace(**{name: value})
             program = _meta_step(sizes, "maml", plain=True)
             yield Work(
                 f"maml step, {name}={value}", "tasks", sizes.tasks, works.step_operations(sizes, False), program, {}
             )
     for name, values in POPULATION_GROWTH.items():
-        for value in values[: 2 if small else None]:
+        for value in values[: 1 if small else None]:
             changes = {"ops": SEVEN_OPS[:value]} if name == "choices" else {"ops": SEVEN_OPS, name: value}
             sizes = base._replace(**changes)
             # The same genotype many times: what grows is then the number alone and not the luck of the draw.

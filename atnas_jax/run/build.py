@@ -152,9 +152,11 @@ def make_search(
     if name in BY_GRADIENT:
         options |= gradient_options(config, space, image_shape, latency)
     used = share_of_limits(config, space, image_shape, latency)
-    if used is not None and config.search.over_limit == "repair":
-        return repaired(make_strategy(name, space, **options), cheaper(space, used, 1.0))
-    return make_strategy(name, space, feasible=feasibility(config, space, image_shape, latency), **options)
+    repairs = used is not None and config.search.over_limit == "repair"
+    if not repairs or name in BY_GRADIENT:  # whose best may be a genotype that nobody asked
+        options["feasible"] = feasibility(config, space, image_shape, latency)
+    strategy = make_strategy(name, space, **options)
+    return repaired(strategy, cheaper(space, used, 1.0)) if repairs else strategy
 
 
 def normalisations(config: ConfigDict) -> dict[str, str]:

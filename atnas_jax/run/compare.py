@@ -33,7 +33,7 @@ def compare(
     seeds: int = 11,
     evaluations: int = 300,
     limit: str = "",
-    over_limit: str = "reject",
+    over_limit: str = "repair",
     seed: int = 0,
 ) -> dict[str, Any]:
     """Run strategies on a table and return what `compare_report` shows, of built-in types.
@@ -78,7 +78,7 @@ def strategy_for(
     feasible: Feasible | None = None,
     cost: str = "",
     limit: float = float("inf"),
-    over_limit: str = "reject",
+    over_limit: str = "repair",
 ) -> Strategy:
     """Return the strategy `name` for a table, with the limit on its `cost` kept in the chosen way."""
     options = options | ({"objectives": 1} if name == "nsga2" else {})

@@ -89,6 +89,15 @@ def strategy_options(config: ConfigDict) -> dict[str, Any]:
     return {name: value for name, value in config.search.options.items() if value is not None}
 
 
+def random_seeds(config: ConfigDict) -> int:
+    """Return how many random genotypes the strategy evaluates before it learns, 0 for one that does not learn."""
+    strategy, given = STRATEGIES.get(config.search.strategy), config.search.options.seeds
+    parameters = inspect.signature(strategy).parameters if strategy else {}
+    if "seeds" not in parameters:
+        return 0
+    return parameters["seeds"].default if given is None else given
+
+
 def _get(config: ConfigDict, name: str) -> Any:
     for part in name.split("."):
         if not isinstance(config, ConfigDict) or part not in config:
@@ -105,15 +114,6 @@ def _check_type(name: str, value: Any, defaults: ConfigDict) -> None:
     allowed = (int, float) if wanted is float else wanted
     if not isinstance(value, allowed) or (isinstance(value, bool) and wanted is not bool):
         raise ValueError(f"{name} is {value!r}, a {type(value).__name__}; it must be a {wanted.__name__}")
-
-
-def _seeds(config: ConfigDict) -> int:
-    """Return how many random genotypes the strategy evaluates before it learns, 0 for one that does not learn."""
-    strategy, given = STRATEGIES.get(config.search.strategy), config.search.options.seeds
-    parameters = inspect.signature(strategy).parameters if strategy else {}
-    if "seeds" not in parameters:
-        return 0
-    return parameters["seeds"].default if given is None else given
 
 
 def _contradictions(config: ConfigDict) -> Iterator[str]:
@@ -172,7 +172,7 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
         if unknown := [entry for entry in chosen if entry not in known]:
             yield f"{name} has {unknown[0]!r}; allowed: {', '.join(map(repr, known))}"
     yield from _cost_contradictions(config)
-    if (seeds := _seeds(config)) >= (evaluations := search.population * search.generations):
+    if (seeds := random_seeds(config)) >= (evaluations := search.population * search.generations):
         yield (
             f"search.options.seeds {seeds} random genotypes leave search.strategy {search.strategy!r} none of "
             f"{evaluations} evaluations; lower it, or raise search.population or search.generations"

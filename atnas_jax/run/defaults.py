@@ -159,7 +159,7 @@ def _search() -> dict:
             "latency": "",  # JSON of launch.measure_latency
             # What becomes of a genotype beyond the limits: "reject": it is drawn again; "repair": it is made cheaper,
             # slot by slot, until it keeps them. Where neither helps, it is never the best.
-            "over_limit": "reject",
+            "over_limit": "repair",
             # How a cost joins what is searched by, see search/scalarise.py. Of fitness: "mnas_soft", "mnas_hard". Of
             # the loss of a gradient strategy: "add_linear", "add_hinge", "mul_log". Or "none".
             "scalarise": "none",

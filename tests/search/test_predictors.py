@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from atnas_jax.search.predictors.base import climb, fit_to, pairwise_accuracy, predict, to_targets, unit
 from atnas_jax.search.predictors.kernel import gp, ridge
@@ -118,6 +119,24 @@ def test_evidence_tells_noise_from_signal():
     codes = predictor.encode(signal, ALL)
     assert float(predictor.deviation(signal, codes).max()) < 0.05 * float(signal.scale)
     assert float(predictor.deviation(noise, codes).min()) > 0.2 * float(noise.scale)
+
+
+def _shapes_factorised(jaxpr):
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "cholesky":
+            yield equation.invars[0].aval.shape
+        for inner in jaxprs_in_params(equation.params):
+            yield from _shapes_factorised(inner)
+
+
+@pytest.mark.parametrize("make", [ridge, gp])
+def test_no_batch_is_factorised_at_once(make):
+    """jaxlib's batched Cholesky can wait for itself for ever where two devices run it (jaxlib 0.10.2)."""
+    model = make(SPACE)
+    rows, values = jnp.zeros((6, SPACE.num_slots), jnp.int32), jnp.zeros(6)
+    fitted = model.init(jax.random.key(0), 6)
+    traced = jax.make_jaxpr(model.fit)(jax.random.key(0), fitted, rows, values, values == 0)
+    assert list(_shapes_factorised(traced.jaxpr)) == [(6, 6)]
 
 
 def test_targets_by_hand():

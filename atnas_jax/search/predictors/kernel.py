@@ -111,7 +111,9 @@ def _kernel_predictor(
             found = KernelFit(genotypes, filled, weights, factor, centre, jnp.sqrt(variance), setting[0])
             return jnp.where(jnp.isfinite(evidence), evidence, -jnp.inf), found
 
-        evidence, found = jax.vmap(try_one)(grid)
+        # One after the other: jaxlib's batched Cholesky waits inside XLA's own pool for threads of that pool, so two
+        # devices that factorise at the same moment wait for ever.
+        evidence, found = jax.lax.map(try_one, grid)
         return jax.tree.map(lambda leaf: leaf[jnp.argmax(evidence)], found)
 
     def covariances(fitted: KernelFit, codes: Array) -> Array:

@@ -3,8 +3,6 @@
 Writes rank_check.txt, rank_check.json and rank_check.png into --out, and prints the first; run again, it goes on.
 """
 
-import os
-
 from absl import flags
 
 from atnas_jax.run.rank_check import rank_check
@@ -13,7 +11,7 @@ from atnas_jax.run.rank_report import rank_table, write_rank_check
 from launch import _main
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.", required=True)
-_OUT = flags.DEFINE_string("out", "", "Folder to write to, made where absent; empty is rank_check/ of the workdir.")
+_OUT = flags.DEFINE_string("out", None, "Folder to write to, made where absent; it keeps what is done.", required=True)
 _GENOTYPES = flags.DEFINE_integer("genotypes", 32, "Genotypes, all of them different networks.", lower_bound=2)
 _STEPS = flags.DEFINE_integer("steps", 0, "Outer steps of each one alone; 0 is those of the run.", lower_bound=0)
 _SEEDS = flags.DEFINE_integer("seeds", 2, "Trainings of a genotype; 2 or more give the ceiling.", lower_bound=1)
@@ -28,9 +26,8 @@ _QUIET = flags.DEFINE_bool("quiet", False, "Show no progress.")
 def main(_: list[str]) -> None:
     """Train genotypes alone, compare, print the table, and write it."""
     asked = (_GENOTYPES, _STEPS, _SEEDS, _REPEATED, _POPULATION, _EPISODES, _TUNE, _PROXIES)
-    out = _OUT.value or os.path.join(_WORKDIR.value, "rank_check")
-    record = rank_check(_WORKDIR.value, out, Check(*(flag.value for flag in asked)), quiet=_QUIET.value)
-    write_rank_check(out, record)
+    record = rank_check(_WORKDIR.value, _OUT.value, Check(*(flag.value for flag in asked)), quiet=_QUIET.value)
+    write_rank_check(_OUT.value, record)
     print(rank_table(record))
 
 

@@ -42,8 +42,7 @@ def rank_table(record: Mapping[str, Any]) -> str:
         f"alone: accuracy {100 * values.min():.2f} to {100 * values.max():.2f} %, sd over genotypes "
         f"{100 * values.std(ddof=1):.2f}, standard error of one score "
         f"{100 * np.mean([row['alone'][0]['error'] for row in rows]):.2f}",
-        f"tau with its 95 % interval over genotypes, against the mean of the seeds; of one seed: against each alone; "
-        f"10 %: {record['top']}",
+        f"tau [95 % interval over genotypes] against the mean of the seeds, and against one seed; 10 %: {record['top']}",
     ]
     return "\n".join(lines)
 
@@ -87,12 +86,11 @@ def draw(path: str, record: Mapping[str, Any]) -> None:
         x, y, origins = np.asarray(x), np.asarray(y), np.asarray([row["origin"] for row in shown])
         for origin, (colour, marker) in MARKS.items():
             if (mine := origins == origin).any():
-                axes.scatter(x[mine], y[mine], 26, colour, marker, alpha=0.85, linewidths=0, label=origin)
+                axes.scatter(x[mine], y[mine], s=26, c=colour, marker=marker, alpha=0.85, linewidths=0, label=origin)
         found = record["ceiling"] if name == "ceiling" else record["predictors"][name]
         axes.set_title(f"Kendall tau {_interval(found)}", fontsize="medium")
         axes.set(xlabel=label, ylabel="trained alone, accuracy, %")
         axes.grid(alpha=0.25)
-    every[1].set_xscale("log")
     every[0].legend(fontsize="small", frameon=False)
     figure.suptitle(
         f"{os.path.basename(record['source'])}: {len(rows)} genotypes alone for {record['steps']} outer steps", size=11

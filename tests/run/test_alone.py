@@ -42,9 +42,10 @@ def _plain(config, parts, start):
     params = start | {"body": subnet.cut(start["body"])}
     meta = plain.init(jax.random.key(0))._replace(params=params)
     step = make_train(config, parts, plain)
-    train = compiled(lambda *args: step(*args), {"compile_s": 0.0}, mesh=parts.mesh)
+    seed = stream(stream(0, NAME), "episodes", SEED)
+    train = compiled(lambda *args: step(*args, seed), {"compile_s": 0.0}, mesh=parts.mesh)
     masks = jnp.zeros((STEPS, config.train.tasks, 1, 1))  # which the plain network does not read
-    meta, _ = train(meta, masks, parts.dataset.table, stream(stream(0, NAME), "episodes", SEED))
+    meta, _ = train(meta, masks, parts.dataset.table)
     return evaluated(meta), subnet
 
 

@@ -165,7 +165,7 @@ def test_the_command(command, short, checked):
     assert done.stdout == rank_table(record) + "\n" == (out / "rank_check.txt").read_text()
     assert json.loads((out / "rank_check.json").read_text()) == record
     assert (out / "rank_check.png").read_bytes()[:4] == b"\x89PNG"
-    done = command("rank_check", f"--workdir={out}")
+    done = command("rank_check", f"--workdir={out}", f"--out={out}")
     assert (done.returncode, done.stdout) == (2, "") and "holds no finished search" in done.stderr
 
 

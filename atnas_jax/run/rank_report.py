@@ -42,7 +42,7 @@ def rank_table(record: Mapping[str, Any]) -> str:
         f"alone: accuracy {100 * values.min():.2f} to {100 * values.max():.2f} %, sd over genotypes "
         f"{100 * values.std(ddof=1):.2f}, standard error of one score "
         f"{100 * np.mean([row['alone'][0]['error'] for row in rows]):.2f}",
-        f"tau [95 % interval over genotypes] against the mean of the seeds, and against one seed; 10 %: {record['top']}",
+        f"tau [95 % interval over genotypes] against the mean of the seeds, and of one seed; 10 %: {record['top']}",
     ]
     return "\n".join(lines)
 

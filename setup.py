@@ -24,6 +24,7 @@ setup(
         "orbax-checkpoint>=0.11.20",
         "Pillow>=10.0",
         "rich>=13.7",
+        "scipy>=1.13",
         "tensorflow-datasets>=4.9.10",
     ],
     extras_require={

@@ -68,21 +68,10 @@ def make_programs(
         clock: gets the seconds of compilation, see `compiled`.
         note: see `compiled`.
     """
-    train, search_config, space, strategy = config.train, config.search, parts.space, parts.strategy
-    statistics = parts.normalise
+    search_config, space, strategy, statistics = config.search, parts.space, parts.strategy, parts.normalise
 
     def trainer(learner):
-        def train_chunk(meta, masks, table):
-            def one(meta, masks):
-                key = stream(config.seed, "train", meta.step)
-                spec, tasks = parts.train_spec, train.tasks
-                episodes = sample_episodes(key, table, table.meta_train, spec, tasks, statistics, AXIS)
-                return learner.step(meta, masks, episodes)
-
-            meta, metrics = jax.lax.scan(one, meta, masks)
-            return meta, jax.tree.map(jnp.mean, metrics)
-
-        return compiled(train_chunk, clock, donate=(0,), mesh=parts.mesh, note=note)
+        return compiled(make_train(config, parts, learner), clock, donate=(0,), mesh=parts.mesh, note=note)
 
     def fitness(params, genotypes, order, rungs, first, table):
         episodes = valid_episodes(first + jnp.arange(search_config.episodes), table)
@@ -123,6 +112,26 @@ def make_programs(
         compiled(strategy.tell, clock, mesh=parts.mesh),
         compiled(make_descend(config, parts, scorer, feasible), clock, mesh=parts.mesh, note=note),
     )
+
+
+def make_train(config: ConfigDict, parts: Parts, learner: MetaLearner) -> Callable:
+    """Return train(meta, masks [chunk,T,E,O], table, seed) -> (meta, metrics), see `Programs`.
+
+    `seed` is the root of the episodes, an int or a key; by default it is the config's.
+    """
+    train = config.train
+
+    def train_chunk(meta, masks, table, seed=config.seed):
+        def one(meta, masks):
+            key = stream(seed, "train", meta.step)
+            spec, tasks = parts.train_spec, train.tasks
+            episodes = sample_episodes(key, table, table.meta_train, spec, tasks, parts.normalise, AXIS)
+            return learner.step(meta, masks, episodes)
+
+        meta, metrics = jax.lax.scan(one, meta, masks)
+        return meta, jax.tree.map(jnp.mean, metrics)
+
+    return train_chunk
 
 
 def make_draw(config: ConfigDict, parts: Parts) -> Callable:

@@ -21,11 +21,13 @@ from atnas_jax.export.onnx_graph import need_onnx, to_onnx
 from atnas_jax.export.reader import Layer
 from atnas_jax.export.readme import readme
 from atnas_jax.meta.adapt import Inner, first_body
+from atnas_jax.meta.heads import logits_of
 from atnas_jax.nets.subnet import make_subnet
 from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.run.adapt import Adapted, make_adapter
 from atnas_jax.run.build import evaluation_learner
 from atnas_jax.run.meta_network import MetaNetwork, load_meta_network
+from atnas_jax.run.specialise import Specialised
 from atnas_jax.space.slots import mask_of
 from atnas_jax.space.text import parse, space_to_dict, to_json, to_text
 from atnas_jax.types import Params
@@ -76,8 +78,7 @@ def export_network(
     """
     _check(formats, dtype)
     network, classes = load_meta_network(workdir), ()
-    if network.config.net.dtype != "float32":
-        network = network._replace(config=_in_float32(network.config))
+    network = network._replace(config=_with(network.config, dtype="float32"))
     if support:
         images, labels, classes = read_support(support, network.image_shape[0], network.image_shape[-1])
         adapter = make_adapter(network, generations=generations, population=population)
@@ -85,6 +86,10 @@ def export_network(
         chosen = adapted_network(network, found, images, len(classes))
     else:
         chosen = shared_network(network)
+    return _finish(network, chosen, classes, out, formats, dtype)
+
+
+def _finish(network, chosen: Chosen, classes, out, formats, dtype) -> dict[str, object]:
     about = _about(network, chosen, classes)
     _write(out, chosen, about, network.image_shape, formats, dtype)
     return {
@@ -93,10 +98,32 @@ def export_network(
     }
 
 
+def export_trained(
+    found: Specialised, out: str, *, formats: Sequence[str] = ("stablehlo", "npz"), dtype: str = "uint8"
+) -> dict[str, object]:
+    """Write the network that `specialise` trained; arguments, result and errors as of `export_network`."""
+    _check(formats, dtype)
+    normalisation = found.network.config.net.normalisation
+    normalisation = "support" if normalisation == "batch_transductive" else normalisation
+    config = _with(found.network.config, dtype="float32", normalisation=normalisation)
+    network = found.network._replace(space=found.trained.space, config=config)
+    genotype, params, rows = found.trained.genotype, found.trained.params, len(found.reference)
+    apply = _subnet(network, genotype).model.apply
+
+    def original(mask, support, images):
+        embedding = apply(params["body"], jnp.concatenate([support, images]), None, rows)
+        return logits_of(params["head"], embedding[rows:])
+
+    layers = bake(_layers(network, genotype, params["body"], params["head"]), found.reference)
+    images = 255 - found.reference[:PROBES]
+    outputs = _original(network, original, genotype, found.reference, images)
+    return _finish(network, Chosen(layers, genotype, images, outputs), found.classes, out, formats, dtype)
+
+
 def adapted_network(network: MetaNetwork, found: Adapted, support: np.ndarray, ways: int) -> Chosen:
     """Return the network of one adaptation, the statistics of its support uint8 [S,H,W,C] baked in."""
     genotype = parse(network.space, found.genotype)
-    layers = _layers(network, genotype, found.weights["body"], found.weights["head"])
+    layers = _layers(network, genotype, *_cut(network, genotype, found.weights["body"], found.weights["head"]))
     if network.config.net.normalisation != "batch_transductive":
         layers = bake(layers, support)
     images = np.concatenate([support[:: -(-len(support) // PROBES)], 255 - support[:PROBES]])
@@ -117,12 +144,13 @@ def shared_network(network: MetaNetwork, genotype: np.ndarray | None = None) -> 
     images = np.random.default_rng(0).integers(0, 256, (PROBES, *network.image_shape)).astype(np.uint8)
     outputs = _original(network, lambda mask, s, q: model.apply(body, q, mask, None), genotype, images[:1], images)
     width = _subnet(network, genotype).kept
-    return Chosen(_layers(network, genotype, body, None), genotype, images, outputs[:, width])
+    layers = _layers(network, genotype, *_cut(network, genotype, body, None))
+    return Chosen(layers, genotype, images, outputs[:, width])
 
 
-def _in_float32(config):
+def _with(config, **net):
     config = config.copy_and_resolve_references()
-    config.net.dtype = "float32"
+    config.net.update(net)
     return config
 
 
@@ -133,11 +161,16 @@ def _subnet(network: MetaNetwork, genotype: np.ndarray):
     )
 
 
+def _cut(network: MetaNetwork, genotype: np.ndarray, body: Params, head: Params | None) -> tuple[Params, Params | None]:
+    """Return body and head of the plain subnet, from those of the supernet."""
+    subnet = _subnet(network, genotype)
+    return subnet.cut(body), None if head is None else {"w": head["w"][subnet.kept], "b": head["b"]}
+
+
 def _layers(network: MetaNetwork, genotype: np.ndarray, body: Params, head: Params | None) -> tuple[Layer, ...]:
-    subnet, net = _subnet(network, genotype), network.config.net
-    own = None if head is None else {"w": head["w"][subnet.kept], "b": head["b"]}
+    net = network.config.net
     return make_layers(
-        network.space, genotype, subnet.cut(body), own,
+        network.space, genotype, body, head,
         image_shape=network.image_shape, normalise=network.normalise,
         normalisation=net.normalisation, readout=net.readout,
     )  # fmt: skip

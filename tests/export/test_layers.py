@@ -64,12 +64,17 @@ def _case(space, text, normalisation, readout):
     return layers, support, queries, subnet, subnet.cut(body), whole
 
 
+def _readout(case):
+    return "mean" if case[2] in ("layer", "instance") else "flatten"
+
+
 def _close(a, b):
     assert a.shape == b.shape and a.dtype == b.dtype == np.float32
     assert np.abs(a - b).max() <= 1e-5 * max(1.0, np.abs(b).max())
 
 
 def _by_onnx(layers, images):
+    pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     model = to_onnx(layers, SHAPE, str(images.dtype))
     return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"images": images})[0]
@@ -77,8 +82,7 @@ def _by_onnx(layers, images):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[1][:18]}-{case[2]}")
 def test_all_say_what_the_subnet_says(case):
-    readout = "mean" if case[2] in ("layer", "instance") else "flatten"
-    layers, support, queries, subnet, body, whole = _case(*case, readout)
+    layers, support, queries, subnet, body, whole = _case(*case, _readout(case))
     if case[2] == "batch_transductive":
         expected, baked = np.asarray(subnet.model.apply(body, whole[5:])), layers
     else:
@@ -89,6 +93,13 @@ def test_all_say_what_the_subnet_says(case):
     _close(run(baked, queries), expected)
     _close(run(baked, queries.astype(np.float32) / 255), expected)
     _close(np.asarray(function_of(baked)(queries)), expected)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[1][:18]}-{case[2]}")
+def test_onnx_says_what_the_reader_says(case):
+    layers, support, queries, *_ = _case(*case, _readout(case))
+    baked = layers if case[2] == "batch_transductive" else bake(layers, support)
+    expected = run(baked, queries)
     _close(_by_onnx(baked, queries), expected)
     _close(_by_onnx(baked, queries.astype(np.float32) / 255), expected)
 

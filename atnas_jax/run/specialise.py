@@ -20,6 +20,7 @@ import numpy as np
 
 from atnas_jax.data.labelled_folder import read_support
 from atnas_jax.rng import stream
+from atnas_jax.run.config import check_config
 from atnas_jax.run.many_shot import Bench, Budget, Trained, make_bench, meta_start, random_start, search, train
 from atnas_jax.run.meta_network import MetaNetwork, load_meta_network
 from atnas_jax.run.supervised import part_data
@@ -71,6 +72,7 @@ def specialise(
         raise ValueError(f"rows: {given}; give adapted and some of {', '.join(ROWS[1:])}")
     network = load_meta_network(workdir)
     network.config.update_from_flattened_dict(changes or {})
+    check_config(network.config)
     images, labels, names = read_support(data, network.image_shape[0], network.image_shape[-1])
     parts, chosen = part_data(images, labels, network.normalise, network.config.specialise, seed)
     bench = make_bench(network, parts, len(names), seed, (width, depth), note)

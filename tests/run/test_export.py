@@ -94,7 +94,7 @@ def test_a_difference_and_a_file_that_is_cut_off_are_told(network, tmp_path):
     with pytest.raises(RuntimeError, match=r"network.npz differs by .* from the supernet"):
         difference_in_fresh_process(str(tmp_path), "npz")
     (tmp_path / "network.npz").write_bytes(b"")
-    with pytest.raises(RuntimeError, match="network.npz cannot be read"):
+    with pytest.raises(RuntimeError, match=r"network\.npz cannot be read"):
         difference_in_fresh_process(str(tmp_path), "npz")
 
 

@@ -2,31 +2,27 @@
 
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from atnas_jax.export.compute import ops_of_jax
-from atnas_jax.export.reader import Layer, support_statistics
+from atnas_jax.export.reader import OPS, Layer, support_statistics
 
 
 def bake(layers: Sequence[Layer], support: np.ndarray) -> tuple[Layer, ...]:
     """Return the layers with every norm of kind batch or task fixed to the statistics that the support gives it.
 
     Each norm sees the support as the norms before it, already fixed, leave it, which is how the support passes through
-    the network when it is normalised by itself.
+    the network when it is normalised by itself. Statistics are sums of float64.
 
     Args:
         layers: of `make_layers`.
         support: uint8 [S,H,W,C].
     """
-    with jax.default_matmul_precision("highest"):
-        values, fixed, ops = {"images": jnp.asarray(support)}, [], ops_of_jax()
-        for layer in layers:
-            inputs = [values[name] for name in layer.inputs]
-            layer = _fixed(layer, inputs[0]) if layer.op == "norm" else layer
-            values[layer.name] = ops[layer.op](jnp, layer, *inputs)
-            fixed.append(layer)
+    values, fixed = {"images": support}, []
+    for layer in layers:
+        inputs = [values[name] for name in layer.inputs]
+        layer = _fixed(layer, inputs[0]) if layer.op == "norm" else layer
+        values[layer.name] = OPS[layer.op](np, layer, *inputs)
+        fixed.append(layer)
     return tuple(fixed)
 
 
@@ -35,16 +31,14 @@ def depends_on_batch(layers: Sequence[Layer]) -> bool:
     return any(layer.settings.get("kind") in ("batch", "task") for layer in layers)
 
 
-def _fixed(layer: Layer, x: jax.Array) -> Layer:
-    kind, kept = layer.settings["kind"], {name: layer.arrays[name] for name in ("scale", "bias")}
+def _fixed(layer: Layer, x: np.ndarray) -> Layer:
+    kind, kept, x = layer.settings["kind"], {name: layer.arrays[name] for name in ("scale", "bias")}, x.astype(float)
     if kind == "batch":
-        mean = x.mean((0, 1, 2))
-        found = {"mean": mean, "variance": jnp.square(x - mean).mean((0, 1, 2))}
+        found = {"mean": x.mean((0, 1, 2)), "variance": x.var((0, 1, 2))}
     elif kind == "task":
-        found = support_statistics(jnp, layer, x)
+        found = support_statistics(np, layer, x)
     else:
         return layer
     arrays = kept | {name: np.asarray(value, np.float32) for name, value in found.items()}
-    return layer._replace(
-        settings=layer.settings | {"kind": {"batch": "fixed", "task": "task_fixed"}[kind]}, arrays=arrays
-    )
+    settings = layer.settings | {"kind": {"batch": "fixed", "task": "task_fixed"}[kind]}
+    return layer._replace(settings=settings, arrays=arrays)

@@ -100,7 +100,8 @@ def meta_start(bench: Bench) -> Start:
 
 def random_start(bench: Bench, number: int = 0) -> Start:
     """Return random weights, others for each number."""
-    return Start(bench.model.init(stream(bench.seed, "weights", number)), _temperature(bench.model), None)
+    body = jax.jit(bench.model.init)(stream(bench.seed, "weights", number))
+    return Start(body, _temperature(bench.model), None)
 
 
 def _temperature(model: Model) -> Array:

@@ -29,7 +29,8 @@ setup(
     ],
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],
-        "test": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.12"],
+        "onnx": ["onnx>=1.19", "onnxruntime>=1.22"],
+        "test": ["onnx>=1.19", "onnxruntime>=1.22", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.12"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -141,7 +141,7 @@ def _plain_cell(
     spec: CellSpec, genes: list[int], image_shape: tuple[int, int, int], normalisation: str, conv: str
 ) -> _Plain:
     width, out = spec.channels, spec.nodes * spec.channels
-    cells = [_chosen_edges(spec, genes, CELLS[layer in spec.reductions]) for layer in range(spec.layers)]
+    cells = [chosen_edges(spec, genes, CELLS[layer in spec.reductions]) for layer in range(spec.layers)]
 
     def init(key):
         stem_key, key = jax.random.split(key)
@@ -185,7 +185,7 @@ def _plain_cell(
     return _Plain(init, body, pick, cell_resolutions(spec, *image_shape[:2])[-1], out, out)
 
 
-def _chosen_edges(spec: CellSpec, genes: list[int], cell: str) -> list[list[tuple[int, str]]]:
+def chosen_edges(spec: CellSpec, genes: list[int], cell: str) -> list[list[tuple[int, str]]]:
     """Return, per node, the (state, op) of its two edges."""
     nodes = []
     for node in range(spec.nodes):

@@ -37,6 +37,7 @@ CHOICES = {
     "search.over_limit": ("reject", "repair"),
 }
 _SHARES = ("train.warmup", "search.population_share", "search.open_by")
+_PARTS = ("specialise.valid", "specialise.test")
 _SEEDS = ("seed", "protocol.seed")
 _AT_LEAST = {
     -1: ("learner.eval_inner_steps",),
@@ -44,9 +45,10 @@ _AT_LEAST = {
         *("data.image_size", "data.difficulty", "learner.inner_steps", "learner.inner_lr"),
         *("train.clip", "train.clip_elements", "train.weight_decay", "train.warp", "train.distill"),
         *("train.first_order_steps", "train.every_step_loss", "learner.freeze_after"),
+        "specialise.weight_decay",
         *("search.max_params", "search.max_macs", "search.max_latency_ms", "search.target", "log.checkpoint_minutes"),
     ),
-    1e-9: ("train.outer_lr",),
+    1e-9: ("train.outer_lr", "specialise.rate"),
     1: (
         *("protocol.shots", "protocol.queries", "train.shots", "train.queries", "train.tasks", "train.steps"),
         *(
@@ -59,7 +61,9 @@ _AT_LEAST = {
             "search.generations",
             "search.episodes",
         ),
-        *("meta_test.random_architectures", "log.keep"),
+        *("meta_test.random_architectures", "log.keep", "specialise.steps", "specialise.batch", "specialise.every"),
+        *("specialise.adapt_steps", "specialise.probe_steps", "specialise.reference"),
+        "specialise.random_architectures",
     ),
     2: (
         *("protocol.ways", "protocol.episodes", "train.ways"),
@@ -70,5 +74,6 @@ RANGES = (
     {name: (low, math.inf) for low, names in _AT_LEAST.items() for name in names}
     | dict.fromkeys(_SHARES, (0, 1))
     | {"train.ema": (0, 0.99999)}
+    | dict.fromkeys(_PARTS, (0.01, 0.49))
     | dict.fromkeys(_SEEDS, (0, 2**31 - 1))
 )

@@ -1,0 +1,1 @@
+"""Networks as files that others run: StableHLO, arrays with a numpy reader, ONNX."""

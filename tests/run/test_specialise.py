@@ -1,0 +1,145 @@
+"""A whole data set: parts that share no image, growth that keeps the function, and test images that move nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from atnas_jax.export.write import export_trained
+from atnas_jax.nets import grow as growing
+from atnas_jax.nets.grow import grow, grown_space
+from atnas_jax.nets.subnet import make_subnet
+from atnas_jax.run.specialise import reached, specialise
+from atnas_jax.run.specialise_report import specialise_table, write_specialised
+from atnas_jax.run.supervised import split_rows
+from atnas_jax.space.cell import CellSpec, cell_space
+from atnas_jax.space.chain import ChainSpec, chain_space
+from atnas_jax.space.text import from_text
+
+ROWS = ("adapted", "scratch", "random")
+QUICK = {
+    "specialise.steps": 30,
+    "specialise.every": 15,
+    "specialise.batch": 8,
+    "specialise.rate": 0.01,
+    "specialise.adapt_steps": 1,
+    "specialise.probe_steps": 2,
+    "specialise.reference": 6,
+    "specialise.random_architectures": 1,
+    "specialise.valid": 0.3,
+}
+
+
+def test_parts_share_no_image_and_have_all_classes():
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (60, 2, 2, 1)).astype(np.uint8), np.repeat(np.arange(3), 20)
+    images[5] = images[3] = images[17]
+    parts = split_rows(images, labels, (0.2, 0.2), 0)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(60))
+    assert sum(bool({3, 5, 17} & set(part.tolist())) for part in parts) == 1
+    assert all(np.abs(np.bincount(labels[part], minlength=3) - share * 20).max() <= 3 for part, share in
+               zip(parts, (0.6, 0.2, 0.2), strict=True))  # fmt: skip
+    assert not np.array_equal(parts[2], split_rows(images, labels, (0.2, 0.2), 1)[2])
+    other = images.copy()
+    other[parts[2]] = rng.integers(0, 256, (len(parts[2]), 2, 2, 1))
+    if not {3, 5, 17} & set(parts[2].tolist()):
+        assert np.array_equal(parts[2], split_rows(other, labels, (0.2, 0.2), 0)[2])
+    with pytest.raises(ValueError, match="class 1 has 2 distinct images; train, valid and test need 3 or more"):
+        split_rows(images[:2], np.array([1, 1]), (0.2, 0.2), 0)
+
+
+CHAIN = chain_space(
+    ChainSpec((("conv3", "sep3"), ("max3", "dil3"), ("conv3", "avg3")), (3, 4), (2, 3), (2, 1, 2), "pool")
+)
+CELL = cell_space(CellSpec(("conv3", "sep3", "identity"), 1, 2, (1,), 3))
+
+
+@pytest.mark.parametrize(
+    ("space", "text"),
+    [(CHAIN, "chain:d2/sep3-4/max3-3/conv3-4"), (CELL, "cell:normal/0+1-conv3-sep3/reduce/0+1-sep3-identity")],
+)
+def test_a_wider_network_computes_the_same(space, text, monkeypatch):
+    monkeypatch.setattr(growing, "NOISE", 0.0)
+    genotype = from_text(space, text)
+    small = make_subnet(space, genotype, (8, 8, 1))
+    wide_space, wide_genotype = grown_space(space, genotype, 2, 0)
+    wide = make_subnet(wide_space, wide_genotype, (8, 8, 1))
+    body = jax.tree.map(lambda leaf: leaf + 0.1, small.model.init(jax.random.key(0)))
+    grown = grow(jax.random.key(1), body, wide.model.init(jax.random.key(2)), 2)
+    x = jax.random.normal(jax.random.key(3), (4, 8, 8, 1))
+    assert jnp.allclose(wide.model.apply(grown, x), small.model.apply(body, x).repeat(2, -1), atol=1e-4)
+
+
+def test_a_deeper_network_keeps_what_it_had():
+    genotype = from_text(CHAIN, "chain:d2/sep3-4/max3-3/conv3-4")
+    space, grown = grown_space(CHAIN, genotype, 1, 2)
+    body = make_subnet(CHAIN, genotype, (8, 8, 1)).model.init(jax.random.key(0))
+    deep = make_subnet(space, grown, (8, 8, 1))
+    start = deep.model.init(jax.random.key(1))
+    made = grow(jax.random.key(2), body, start, 1)
+    assert sorted(made) == ["block0", "block1", "block2", "block3"]
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, made, {**start, **body}))
+    assert deep.model.apply(made, jnp.ones((2, 8, 8, 1))).shape == (2, 2 * 2 * 3)
+
+
+def test_when_an_accuracy_was_reached():
+    scratch = {"valid": 0.9, "search_s": 50.0}
+    curve = [[1.0, 0.5], [2.0, 0.89], [3.0, 0.9], [4.0, 0.95]]
+    assert reached({"curve": curve}, scratch) == {"accuracy": 0.9, "seconds": 3.0, "share": 0.06}
+    assert reached({"curve": curve[:2]}, scratch) == {"accuracy": 0.9, "seconds": None, "share": None}
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data, tmp_path_factory):
+    """Three classes of meta_test, all their images; returns a function of what to do to some rows."""
+    folder = tmp_path_factory.mktemp("whole")
+    with np.load(tiny_data) as file:
+        images, labels = file["images"][140:170], file["labels"][140:170] - 14
+
+    def make(name, change=lambda images, labels: images):
+        np.savez(folder / f"{name}.npz", images=change(images.copy(), labels), labels=labels)
+        return str(folder / f"{name}.npz")
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def found(finished, data):
+    """The tiny data, specialised to."""
+    return specialise(finished.workdir, data("whole"), rows=ROWS, changes=QUICK)
+
+
+def test_the_network_learns_and_is_compared(found, tmp_path):
+    rows = found.record["rows"]
+    assert tuple(rows) == ROWS and found.record["images"] == {"train": 15, "valid": 9, "test": 6}
+    assert rows["adapted"]["valid"] > 0.6
+    for name, row in rows.items():
+        seconds, accuracies = zip(*row["curve"], strict=True)
+        assert len(seconds) == row["evaluations"] + 2 and list(seconds) == sorted(seconds)
+        assert accuracies[-1] == row["valid"] and (row["search_s"] > 0) == (name != "random")
+    assert 4 <= rows["adapted"]["evaluations"] <= 8  # two generations of four, elites are not evaluated again
+    write_specialised(str(tmp_path), found.record)
+    assert (tmp_path / "specialise.txt").read_text() == specialise_table(found.record) + "\n"
+    assert (tmp_path / "specialise.png").stat().st_size > 10_000
+    exported = export_trained(found, str(tmp_path / "network"), formats=("npz",))
+    assert exported["output"] == "logits" and exported["classes"] == ["0", "1", "2"]
+
+
+def test_test_images_choose_nothing(found, finished, data):
+    def spoil(images, labels):
+        rows = split_rows(images[..., None], labels, (0.3, 0.2), 0)[2]
+        images[rows] = np.random.default_rng(1).integers(0, 256, images[rows].shape)
+        return images
+
+    again = specialise(finished.workdir, data("spoilt", spoil), rows=("adapted",), changes=QUICK)
+    before, after = found.record["rows"]["adapted"], again.record["rows"]["adapted"]
+    assert after["genotype"] == before["genotype"]
+    assert [accuracy for _, accuracy in after["curve"]] == [accuracy for _, accuracy in before["curve"]]
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, again.trained.params, found.trained.params))
+
+
+def test_rows_that_are_not_known_are_refused(finished):
+    with pytest.raises(ValueError, match="rows: adapted is missing"):
+        specialise(finished.workdir, "nowhere.npz", rows=("scratch",))
+    with pytest.raises(ValueError, match="rows: best; give adapted and some of scratch"):
+        specialise(finished.workdir, "nowhere.npz", rows=("adapted", "best"))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from atnas_jax.data.episodes import fixed_episodes, sample_episodes
+from atnas_jax.data.episodes import fixed_episodes, repeated, sample_episodes
 from atnas_jax.devices import AXIS
 from atnas_jax.evaluate import drop_infeasible, mask_gradient
 from atnas_jax.race import fitness_of, race
@@ -18,6 +18,7 @@ from atnas_jax.run.compiled import compiled
 from atnas_jax.run.config import chunk_of
 from atnas_jax.run.costs import costs_of, feasibility, fitness_factor
 from atnas_jax.run.proxy import make_score
+from atnas_jax.run.reorder import reordering
 from atnas_jax.search.gradient import log_probability, training_masks
 from atnas_jax.search.prefilter import prefilter
 from atnas_jax.search.samplers import mixed
@@ -33,7 +34,7 @@ class Programs(NamedTuple):
     """Compiled programs.
 
     train(meta, masks [chunk,T,E,O], table) -> (meta, metrics of the chunk); donates meta
-    control: the same without distillation, which is `train` itself where there is none
+    control: the same without distillation, shared episodes and sorted channels; `train` itself where there are none
     draw(search, step, share, anchored) -> masks float32 [chunk,T,E,O] to train with
     ask(search, generation, params, table) -> genotypes int32 [P,E] to evaluate; a prefilter reads the last two
     fitness(params, genotypes [P,E], order [P], rungs [R,2], first episode, table) -> (fitness [P,M], -inf beyond the
@@ -71,13 +72,13 @@ def make_programs(
     train, search_config, space, strategy = config.train, config.search, parts.space, parts.strategy
     statistics = parts.normalise
 
-    def trainer(learner):
+    def trainer(learner, shared, prepare):
         def train_chunk(meta, masks, table):
             def one(meta, masks):
                 key = stream(config.seed, "train", meta.step)
-                spec, tasks = parts.train_spec, train.tasks
+                spec, tasks = parts.train_spec, train.tasks // shared
                 episodes = sample_episodes(key, table, table.meta_train, spec, tasks, statistics, AXIS)
-                return learner.step(meta, masks, episodes)
+                return learner.step(prepare(meta), masks, repeated(episodes, shared))
 
             meta, metrics = jax.lax.scan(one, meta, masks)
             return meta, jax.tree.map(jnp.mean, metrics)
@@ -114,10 +115,12 @@ def make_programs(
     feasible, factor = feasibility(*of_run), fitness_factor(*of_run)
     costs = costs_of(search_config.objectives[1:], *of_run)
 
-    training = trainer(parts.learner)
+    training = trainer(parts.learner, train.masks_per_task, reordering(config, space))
+    # What only the supernet's training has; the control trains on T tasks, under one mask.
+    plain = train.masks_per_task == 1 and not search_config.reorder_channels and parts.control is parts.learner
     return Programs(
         training,
-        training if parts.control is parts.learner else trainer(parts.control),
+        training if plain else trainer(parts.control, 1, lambda meta: meta),
         *(compiled(function, clock, mesh=parts.mesh) for function in (make_draw(config, parts), ask)),
         compiled(fitness, clock, mesh=parts.mesh, note=note),
         compiled(strategy.tell, clock, mesh=parts.mesh),

@@ -41,8 +41,8 @@ def _data_and_episodes() -> dict:
             "queries": 5,  # per class
             "tasks": 4,  # T, episodes of one outer step
             # Masks of the sampler that train on the same episode, their gradients summed before the optimiser acts; T
-            # is a multiple of it. 1: each has its own. As many as a slot has choices, or a multiple of that, and "fair" is
-            # strictly fair within every task (FairNAS), not only over the tasks of a step.
+            # is a multiple of it. 1: each has its own. As many as a slot has choices, or a multiple of that, and
+            # "fair" is strictly fair within every task (FairNAS), not only over the tasks of a step.
             "masks_per_task": 1,
             "task_batch": 1,  # of them differentiated together; more than 1 needs net.execution "folded"
             "steps": 2000,  # outer steps in all, warm-up and generations together

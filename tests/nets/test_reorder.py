@@ -98,7 +98,9 @@ def test_a_step_after_the_sorting_is_the_sorting_after_a_step(name):
     """Moments, average, learned rates and norms of each inner step move with the weights they belong to."""
     options = {} if name == "meta_sgd" else {"step_rates": True, "step_norms": True}
     model = make_supernet(SPACE, IMAGE, readout="mean")
-    learner = make_learner(name, model, averaged(optax.adam(0.01), 0.9), ways=2, inner_steps=2, inner_lr=0.1, **options)
+    learner = make_learner(
+        name, model, averaged(optax.adam(0.01, eps=1e-3), 0.9), ways=2, inner_steps=2, inner_lr=0.1, **options
+    )
     rng = np.random.default_rng(3)
     x = rng.normal(size=(1, 6, *IMAGE)).astype(np.float32)
     episodes = Episode(x[:, :2], jnp.asarray([[0, 1]]), x[:, 2:], jnp.asarray([[0, 1, 0, 1]]))

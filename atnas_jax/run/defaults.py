@@ -144,8 +144,8 @@ def _search() -> dict:
             "prefilter_factor": 4,
             "batch": 1,  # pairs of genotype and episode evaluated together; more than 1 needs net.execution "folded"
             "options": _strategy_options(),
-            # "nao" learns from other encodings of the networks of its pool too, see space/equivalents.py.
-            "equivalents": True,
+            # "nao" learns from other encodings of the networks of its pool too, as published, see space/equivalents.py.
+            "equivalents": False,
             # Of the masks that train: "fair" (every op once per round), "uniform", "sandwich" (the largest and the
             # smallest in every step), "progressive" (the largest alone, then smaller ones too), "pool" (the population)
             # or "policy" (what the strategy asks).

@@ -93,16 +93,16 @@ def test_a_chain_says_nothing_beyond_its_depth():
         np.testing.assert_array_equal(found[:, 1 + number], wanted)
 
 
-def test_a_search_by_nao_learns_from_them_unless_told_not_to(monkeypatch):
+def test_a_search_by_nao_learns_from_them_if_told_to(monkeypatch):
     config, given = default_config(), []
     monkeypatch.setattr("atnas_jax.run.build.make_strategy", lambda name, space, **options: given.append(options))
     space = make_space(config)
     config.search.strategy = "nao"
     make_search(config, space, (10, 10, 1))
-    config.search.equivalents = False
+    config.search.equivalents = True
     make_search(config, space, (10, 10, 1))
-    config.search.update({"equivalents": True, "strategy": "genetic"})
+    config.search.strategy = "genetic"
     make_search(config, space, (10, 10, 1))
-    assert ["equivalents" in options for options in given] == [True, False, False]
+    assert ["equivalents" in options for options in given] == [False, True, False]
     rows = jnp.zeros((2, space.num_slots), jnp.int32)
-    assert given[0]["equivalents"](rows).shape == (2, 1 + space.max_choices, space.num_slots)
+    assert given[1]["equivalents"](rows).shape == (2, 1 + space.max_choices, space.num_slots)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("few_optimisations")
 
 IMAGE = (6, 6, 2)
 # Block 2 hands channels on where it pools, so blocks 1 and 2 share one order; block 3 is read by nothing.
-OPS = (("conv3", "sep3", "conv5"), ("sep5", "conv1"), ("max3", "conv3"), ("sep3", "conv3", "sep5"))
+OPS = (("conv3", "conv5"), ("sep5", "conv1"), ("max3", "conv3"), ("sep3",))
 SPACE = chain_space(ChainSpec(OPS, (3, 6), (2, 4), (1, 2, 1, 1), elastic_kernel=True))
 X = np.random.default_rng(0).normal(size=(5, *IMAGE)).astype(np.float32)
 
@@ -42,7 +42,7 @@ def order(head_has_weights=False):
 
 
 def full_width():
-    """Return all 3 x 2 x 2 x 3 genotypes of both depths and full width."""
+    """Return all 2 x 2 x 2 genotypes of both depths and full width."""
     for depth, *ops in itertools.product(range(2), *(range(len(own)) for own in OPS)):
         yield np.asarray([depth, *itertools.chain.from_iterable((op, 1) for op in ops)], np.int32)
 
@@ -93,27 +93,28 @@ def test_what_must_keep_its_order_keeps_it():
     assert movable(residual, channel_groups(residual, False)) == []
 
 
-@pytest.mark.parametrize("name", ["maml", "meta_sgd"])
+@pytest.mark.parametrize("name", ["fomaml", "meta_sgd"])
 def test_a_step_after_the_sorting_is_the_sorting_after_a_step(name):
     """Moments, average, learned rates and norms of each inner step move with the weights they belong to."""
     options = {} if name == "meta_sgd" else {"step_rates": True, "step_norms": True}
-    model = make_supernet(SPACE, IMAGE, readout="mean")
+    space = chain_space(ChainSpec((("conv3",), ("sep3",), ("conv1",)), (3, 6), (3,), (2, 1, 1)))
+    model = make_supernet(space, IMAGE, readout="mean")
     learner = make_learner(
         name, model, averaged(optax.adam(0.01, eps=1e-3), 0.9), ways=2, inner_steps=2, inner_lr=0.1, **options
     )
     rng = np.random.default_rng(3)
     x = rng.normal(size=(1, 6, *IMAGE)).astype(np.float32)
     episodes = Episode(x[:, :2], jnp.asarray([[0, 1]]), x[:, 2:], jnp.asarray([[0, 1, 0, 1]]))
-    mask = mask_of(SPACE, largest(SPACE))[None]
+    mask = mask_of(space, largest(space))[None]
     step = jax.jit(lambda state: learner.step(state, mask, episodes)[0])
     state = step(jax.jit(learner.init)(jax.random.key(0)))
-    orders = channel_orders(SPACE, state.params["body"], channel_groups(SPACE, name == "meta_sgd"))
+    orders = channel_orders(space, state.params["body"], channel_groups(space, name == "meta_sgd"))
     assert (np.asarray(orders[0]) != np.arange(6)).any()
     one, other = reordered(step(state), orders), step(reordered(state, orders))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), one, other)
     changed = jax.tree.map(lambda a, b: bool((a != b).any()), step(state), one)
-    assert changed.opt_state.mean["body"]["block0"]["conv5"]["kernel"]
-    assert changed.opt_state.inner[0].mu["body"]["block1"]["sep5"]["depthwise"]
-    assert not changed.params["body"]["block3"]["norm"]["scale"]
+    assert changed.opt_state.mean["body"]["block0"]["conv3"]["kernel"]
+    assert changed.opt_state.inner[0].mu["body"]["block1"]["sep3"]["depthwise"]
+    assert not changed.params["body"]["block2"]["norm"]["scale"]
     if name == "meta_sgd":
         assert changed.params["rates"]["body"]["block0"]["norm"]["bias"]

@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from atnas_jax.nets.subnet import make_subnet
 from atnas_jax.run.build import make_search, make_space
@@ -14,6 +15,8 @@ from atnas_jax.space.chain import ChainSpec, chain_space
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.equivalents import equivalents, swap_nodes
 from atnas_jax.space.slots import random_genotypes
+
+pytestmark = pytest.mark.usefixtures("few_optimisations")
 
 SPEC = CellSpec(("conv1", "conv3", "max3"), 3, 1, (), 2)
 SPACE = cell_space(SPEC)
@@ -69,12 +72,14 @@ def test_the_swapped_network_computes_the_same_with_its_weights_in_other_places(
     other = np.asarray(equivalents(SPACE)(genotype[None])[0, 1])
     np.testing.assert_array_equal(other[:9], [0, 0, 1, 0, 1, 0, last, 0, 1])
     one, two = (make_subnet(SPACE, g, (5, 5, 1), readout="mean") for g in (genotype, other))
-    params = jax.tree.map(lambda leaf: leaf + 0.1, one.model.init(jax.random.key(1)))
+    params = jax.tree.map(lambda leaf: leaf + 0.1, jax.jit(one.model.init)(jax.random.key(1)))
     cell = params["cell0"]
     turned = {"a": cell["node2"]["b"], "b": cell["node2"]["a"], "norm": cell["node2"]["norm"]}
     moved = params | {"cell0": cell | {"node0": cell["node1"], "node1": cell["node0"], "node2": turned}}
     x = jax.random.normal(jax.random.key(2), (4, 5, 5, 1))
-    out, again = (np.asarray(net.model.apply(p, x)).reshape(4, 3, 2) for net, p in ((one, params), (two, moved)))
+    out, again = (
+        np.asarray(jax.jit(net.model.apply)(p, x)).reshape(4, 3, 2) for net, p in ((one, params), (two, moved))
+    )
     np.testing.assert_allclose(again, out[:, [1, 0, 2]], atol=1e-6)
     assert np.abs(out[:, 0] - out[:, 1]).max() > 1e-2
 

@@ -5,8 +5,6 @@ of five cells with 16, 32 and 64 channels, a residual block of stride 2 between 
 of this package.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,11 +12,12 @@ from jax import lax
 
 from atnas_jax.nets.block import init_norm, normalise
 from atnas_jax.nets.conv import conv
+from atnas_jax.nets.pool import mean_pool3
 from atnas_jax.proxies import code_kernel, log_determinant
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 NONE, SKIP, CONV1, CONV3, POOL = range(5)
-WIDTHS, CELLS, IMAGES = (16, 32, 64), 5, 64
+WIDTHS, CELLS, IMAGES = (16, 32, 64), 5, 32
 
 
 def init(key):
@@ -54,9 +53,7 @@ def unit_of(own, x, stride=1):
 
 def mean_pool(x):
     """The mean of the 3x3 window, of what lies inside the image."""
-    total = functools.partial(lax.reduce_window, init_value=0.0, computation=lax.add, padding="SAME")
-    window = {"window_dimensions": (1, 3, 3, 1), "window_strides": (1, 1, 1, 1)}
-    return total(x, **window) / total(jnp.ones_like(x[:1, ..., :1]), **window)
+    return mean_pool3(x) / mean_pool3(jnp.ones((1, *x.shape[1:3], 1)))
 
 
 def codes_of(value, times):

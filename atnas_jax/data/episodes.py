@@ -98,6 +98,11 @@ def sample_episodes(
     return jax.vmap(lambda k: sample_episode(k, table, classes, spec, normalise))(keys)
 
 
+def repeated(episodes: Episode, times: int) -> Episode:
+    """Return episodes with a leading T * times: each as often, one copy after the other."""
+    return episodes if times == 1 else jax.tree.map(lambda x: jnp.repeat(x, times, axis=0), episodes)
+
+
 def fixed_episodes(
     fingerprint: str,
     split: str,

@@ -54,6 +54,7 @@ _AT_LEAST = {
         *(
             "train.chunk",
             "train.task_batch",
+            "train.masks_per_task",
             "search.batch",
             "search.prefilter_factor",
             "adapt.copies",

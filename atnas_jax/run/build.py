@@ -23,9 +23,11 @@ from atnas_jax.rng import stream
 from atnas_jax.run.config import evaluation_steps, strategy_options
 from atnas_jax.run.costs import feasibility, gradient_options, load_latency, make_cost, share_of_limits
 from atnas_jax.run.outer import outer_optimiser
+from atnas_jax.run.reorder import reordering
 from atnas_jax.search.repair import cheaper, repaired
 from atnas_jax.search.strategies import BY_GRADIENT, make_strategy
 from atnas_jax.space import cell, chain
+from atnas_jax.space.equivalents import equivalents
 from atnas_jax.space.expected import CostTables
 from atnas_jax.space.extremes import largest
 from atnas_jax.space.slots import SearchSpace, mask_of, random_genotypes
@@ -124,6 +126,7 @@ def build(config: ConfigDict) -> Parts:
         check_episode_spec(dataset, split, test.ways, test.shots, test.queries)
     latency = load_latency(config.search.latency, space, image_shape)
     _check_limits(config, space, image_shape, latency)
+    reordering(config, space)
     alone = _learner(config, space, image_shape, train.ways, "", config.learner.inner_steps)
     return Parts(
         mesh=mesh,
@@ -149,6 +152,8 @@ def make_search(
     options = strategy_options(config) | {"population": config.search.population}
     if name == "nsga2":
         options["objectives"] = len(config.search.objectives)
+    if name == "nao" and config.search.equivalents:
+        options["equivalents"] = equivalents(space)
     if name in BY_GRADIENT:
         options |= gradient_options(config, space, image_shape, latency)
     used = share_of_limits(config, space, image_shape, latency)

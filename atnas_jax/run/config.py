@@ -133,6 +133,8 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
         yield f"train.steps {train.steps} is not a multiple of train.chunk {train.chunk}"
     if train.tasks % train.task_batch:
         yield f"train.tasks {train.tasks} is not a multiple of train.task_batch {train.task_batch}"
+    if train.tasks % train.masks_per_task:
+        yield f"train.tasks {train.tasks} is not a multiple of train.masks_per_task {train.masks_per_task}"
     if max(train.task_batch, search.batch) > 1 and config.net.execution == "switch":
         yield "train.task_batch or search.batch above 1 runs every branch of a switch; take net.execution 'folded'"
     early = Early(train.first_order_steps, train.every_step_loss)

@@ -40,6 +40,10 @@ def _data_and_episodes() -> dict:
             "shots": 1,
             "queries": 5,  # per class
             "tasks": 4,  # T, episodes of one outer step
+            # Masks of the sampler that train on the same episode, their gradients summed before the optimiser acts; T
+            # is a multiple of it. 1: each has its own. As many as a slot has choices, or a multiple of that, and
+            # "fair" is strictly fair within every task (FairNAS), not only over the tasks of a step.
+            "masks_per_task": 1,
             "task_batch": 1,  # of them differentiated together; more than 1 needs net.execution "folded"
             "steps": 2000,  # outer steps in all, warm-up and generations together
             "chunk": 50,  # outer steps of one dispatch to the device
@@ -140,12 +144,17 @@ def _search() -> dict:
             "prefilter_factor": 4,
             "batch": 1,  # pairs of genotype and episode evaluated together; more than 1 needs net.execution "folded"
             "options": _strategy_options(),
+            # "nao" learns from other encodings of the networks of its pool too, as published, see space/equivalents.py.
+            "equivalents": False,
             # Of the masks that train: "fair" (every op once per round), "uniform", "sandwich" (the largest and the
             # smallest in every step), "progressive" (the largest alone, then smaller ones too), "pool" (the population)
             # or "policy" (what the strategy asks).
             "sampler": "fair",
             "progressive": ("op", "depth", "width"),  # kinds of slots that open, in order; others are always open
             "open_by": 0.3,  # share of the steps after which "progressive" has opened everything
+            # Before "progressive" opens a narrower width, sort the channels by how much the next block reads them, so
+            # that narrow networks keep those (Once-for-All), see nets/reorder.py.
+            "reorder_channels": False,
             # When the first episode of a step trains the hand-made network, as the sandwich rule trains the largest one
             # (BigNAS, Yu et al. 2020): "always", "warmup" (until the first generation) or "never".
             "anchor": "warmup",

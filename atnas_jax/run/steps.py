@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from atnas_jax.data.episodes import fixed_episodes, sample_episodes
+from atnas_jax.data.episodes import fixed_episodes, repeated, sample_episodes
 from atnas_jax.devices import AXIS
 from atnas_jax.evaluate import drop_infeasible, mask_gradient
 from atnas_jax.race import fitness_of, race
@@ -18,13 +18,14 @@ from atnas_jax.run.compiled import compiled
 from atnas_jax.run.config import chunk_of
 from atnas_jax.run.costs import costs_of, feasibility, fitness_factor
 from atnas_jax.run.proxy import make_score
+from atnas_jax.run.reorder import reordering
 from atnas_jax.search.gradient import log_probability, training_masks
 from atnas_jax.search.prefilter import prefilter
 from atnas_jax.search.samplers import mixed
 from atnas_jax.search.sampling import make_sampler
 from atnas_jax.search.variation import Feasible
 from atnas_jax.space.slots import mask_of
-from atnas_jax.types import MetaLearner
+from atnas_jax.types import MetaLearner, MetaState
 
 PROXY_EPISODES = 4  # of meta_valid, over whose support sets a prefilter averages
 
@@ -33,7 +34,7 @@ class Programs(NamedTuple):
     """Compiled programs.
 
     train(meta, masks [chunk,T,E,O], table) -> (meta, metrics of the chunk); donates meta
-    control: the same without distillation, which is `train` itself where there is none
+    control: the same without distillation, shared episodes and sorted channels; `train` itself where there are none
     draw(search, step, share, anchored) -> masks float32 [chunk,T,E,O] to train with
     ask(search, generation, params, table) -> genotypes int32 [P,E] to evaluate; a prefilter reads the last two
     fitness(params, genotypes [P,E], order [P], rungs [R,2], first episode, table) -> (fitness [P,M], -inf beyond the
@@ -70,8 +71,9 @@ def make_programs(
     """
     search_config, space, strategy, statistics = config.search, parts.space, parts.strategy, parts.normalise
 
-    def trainer(learner):
-        return compiled(make_train(config, parts, learner), clock, donate=(0,), mesh=parts.mesh, note=note)
+    def trainer(learner, shared, prepare):
+        train = make_train(config, parts, learner, shared, prepare)
+        return compiled(train, clock, donate=(0,), mesh=parts.mesh, note=note)
 
     def fitness(params, genotypes, order, rungs, first, table):
         episodes = valid_episodes(first + jnp.arange(search_config.episodes), table)
@@ -103,10 +105,13 @@ def make_programs(
     feasible, factor = feasibility(*of_run), fitness_factor(*of_run)
     costs = costs_of(search_config.objectives[1:], *of_run)
 
-    training = trainer(parts.learner)
+    shared = config.train.masks_per_task
+    training = trainer(parts.learner, shared, reordering(config, space))
+    # What only the supernet's training has; the control trains on T tasks, under one mask.
+    plain = shared == 1 and not search_config.reorder_channels and parts.control is parts.learner
     return Programs(
         training,
-        training if parts.control is parts.learner else trainer(parts.control),
+        training if plain else trainer(parts.control, 1, lambda meta: meta),
         *(compiled(function, clock, mesh=parts.mesh) for function in (make_draw(config, parts), ask)),
         compiled(fitness, clock, mesh=parts.mesh, note=note),
         compiled(strategy.tell, clock, mesh=parts.mesh),
@@ -114,19 +119,30 @@ def make_programs(
     )
 
 
-def make_train(config: ConfigDict, parts: Parts, learner: MetaLearner) -> Callable:
+def make_train(
+    config: ConfigDict,
+    parts: Parts,
+    learner: MetaLearner,
+    shared: int = 1,
+    prepare: Callable[[MetaState], MetaState] = lambda meta: meta,
+) -> Callable:
     """Return train(meta, masks [chunk,T,E,O], table, seed) -> (meta, metrics), see `Programs`.
 
-    `seed` is the root of the episodes, an int or a key; by default it is the config's.
+    Args:
+        config, parts: of the run.
+        learner: that trains.
+        shared: masks in a row that train on the same episode.
+        prepare: what happens to the state before each outer step.
+
+    Of `train`, `seed` is the root of the episodes, an int or a key; by default it is the config's.
     """
-    train = config.train
+    tasks = config.train.tasks // shared
 
     def train_chunk(meta, masks, table, seed=config.seed):
         def one(meta, masks):
             key = stream(seed, "train", meta.step)
-            spec, tasks = parts.train_spec, train.tasks
-            episodes = sample_episodes(key, table, table.meta_train, spec, tasks, parts.normalise, AXIS)
-            return learner.step(meta, masks, episodes)
+            episodes = sample_episodes(key, table, table.meta_train, parts.train_spec, tasks, parts.normalise, AXIS)
+            return learner.step(prepare(meta), masks, repeated(episodes, shared))
 
         meta, metrics = jax.lax.scan(one, meta, masks)
         return meta, jax.tree.map(jnp.mean, metrics)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from atnas_jax.search.samplers import Sampler, policy, pool, progressive, sandwich, stage_at, strictly_fair, uniform
-from atnas_jax.space.extremes import opening_stages
+from atnas_jax.space.extremes import opening_stages, slot_kind
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Array, PyTree, Strategy
 
@@ -56,3 +56,14 @@ def make_sampler(
         return sample
 
     return of_steps
+
+
+def width_openings(space: SearchSpace, order: tuple[str, ...], opened: int) -> tuple[int, ...]:
+    """Return the outer steps from which "progressive" allows a narrower width, ascending; empty if it never did not.
+
+    Args: as in `make_sampler`.
+    """
+    stages, width = opening_stages(space, order), [slot_kind(name) == "width" for name in space.names]
+    opening = [stage for stage in range(1, len(stages)) if (stages[stage] != stages[stage - 1])[width].any()]
+    # The first step of a stage by `stage_at`, which rounds down.
+    return tuple(sorted({-(-stage * opened // (len(stages) - 1)) for stage in opening})) if opened else ()

@@ -65,6 +65,27 @@ def test_reinforce_follows_the_score_function_and_ignores_the_scale_of_fitness()
     assert rule.policy(memory)[1, 0] == 0 and rule.policy(memory)[1, 1] == -np.inf
 
 
+def test_reinforces_gradient_is_that_of_the_expectation_over_a_categorical():
+    """EvoGrad's expectation of whitened fitness; by hand, mean_i a_i (onehot_i - p). Adam's first moment holds it."""
+    rule = reinforce_rule(SPACE, 0.1, 0.9, 0.0)
+    real = jnp.arange(3) < jnp.asarray([3, 1, 2])[:, None]
+    logits = jnp.where(real, jax.random.normal(jax.random.key(1), (3, 3)), 0.0)
+    found = -rule.update(rule.init()._replace(logits=logits), ROWS, FITNESS).optimiser[0].mu / 0.1
+    advantages = (FITNESS - FITNESS.mean()) / FITNESS.std()
+
+    def value(logits):
+        policy = jax.nn.log_softmax(jnp.where(real, logits, -jnp.inf))
+        return expectation(advantages, log_probability(policy, ROWS))
+
+    by_hand = np.zeros((3, 3))
+    share = np.where(real, np.exp(logits), 0) / np.where(real, np.exp(logits), 0).sum(1, keepdims=True)
+    for row, a in zip(np.asarray(ROWS), np.asarray(advantages)):
+        by_hand += a * (np.eye(3)[row] - share) / len(ROWS)
+    np.testing.assert_allclose(found, jax.grad(value)(logits), atol=1e-6)
+    np.testing.assert_allclose(found, by_hand, atol=1e-5)
+    assert np.abs(by_hand).max() > 0.1
+
+
 def test_the_baseline_is_a_moving_mean_and_failures_have_no_say():
     rule = reinforce_rule(SPACE, 0.1, 0.75, 0.0)
     memory = rule.update(rule.init(), ROWS, FITNESS.at[1].set(-jnp.inf))

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
+from atnas_jax.search.pool import Pool
 from atnas_jax.search.predictors.base import climb, fit_to, pairwise_accuracy, predict, to_targets, unit
 from atnas_jax.search.predictors.kernel import gp, ridge
 from atnas_jax.search.predictors.mlp import mlp
 from atnas_jax.search.predictors.nao import decode_slots, nao_network
+from atnas_jax.search.proposers import make_proposer
+from atnas_jax.search.tables import all_genotypes, lookup, planted
 from atnas_jax.space.slots import SearchSpace, mask_of
 
 CARDS = (4, 3, 1, 2, 4)
@@ -222,6 +225,23 @@ def test_nao_decodes_what_it_was_trained_on():
     fitted, rows, _, filled = known("nao")
     again = np.asarray(climber("nao")(fitted, jnp.where(filled[:, None], rows, 0), 0.0))
     assert (again == np.asarray(rows)).all(-1)[filled].mean() > 0.97
+
+
+def test_nao_on_a_planted_table():
+    """The twin of NAS-Bench-201's known answers: 200 random genotypes of 6 slots of 5, 20 new ones by one ascent."""
+    table = planted(jax.random.key(7), (5,) * 6)
+    rows = jnp.asarray(np.random.default_rng(0).permutation(all_genotypes(table.space))[:700], jnp.int32)
+    told, held, values = rows[:200], rows[200:], lookup(table, rows)
+    network = nao_network(table.space, **SMALL | {"embedding": 16, "hidden": 32, "width": 32, "batch": 100})
+    fitted = jax.jit(lambda: fit_to(KEY, network, told, values[:200]))()
+    assert float(pairwise_accuracy(predict(network, fitted, held), values[200:])) >= 0.72
+    assert float((climb(network, fitted, held)(0.0) != held).sum(-1).mean()) <= 0.6
+    assert float((climb(network, fitted, told)(0.0) == told).all(-1).mean()) >= 0.99
+    pool = Pool(told, values[:200], jnp.ones(200, bool))
+    propose = jax.jit(make_proposer("ascent", table.space, network, parents=0.34))
+    new = lookup(table, propose(KEY, fitted, pool, rows[680:]))
+    assert float(new.mean()) >= float(values[:200].mean() + 2 * values[:200].std())
+    assert float(new.max()) >= float(values[:200].max())
 
 
 def test_the_decoder_is_a_distribution_over_genotypes():

@@ -1,8 +1,8 @@
 """Rows of the meta-test against each other, episode by episode.
 
-Two rows share what makes an episode easy or hard, so the interval of their difference is narrower than those of the rows
-themselves say. The control of a choice per task is the permutation: `adapted` less `permuted_architecture`, the
-architecture chosen for another episode, is what the choice is worth for its own task.
+Two rows share what makes an episode easy or hard, so their difference is known better than their own intervals say. The
+control of a choice per task is the permutation: `adapted` less `permuted_architecture`, the architecture chosen for
+another episode, is what the choice is worth for its own task.
 """
 
 from collections.abc import Iterable, Mapping

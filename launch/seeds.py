@@ -8,7 +8,6 @@ row, and writes them to seeds.json of the workdir.
 from absl import flags
 from ml_collections import config_flags
 
-from atnas_jax.run.config import check_config
 from atnas_jax.run.seeds import merge, run_seeds, seeds_table, write_seeds
 from launch import _main
 
@@ -34,7 +33,6 @@ def _merged() -> dict:
 def _run() -> dict:
     if _CONFIG.value is None or not _WORKDIR.value:
         raise ValueError("give --config and --workdir to run seeds, or --runs=A,B,C to merge finished runs")
-    check_config(_CONFIG.value)
     return run_seeds(_CONFIG.value, _WORKDIR.value, _SEEDS.value, quiet=_QUIET.value)
 
 

@@ -1,7 +1,7 @@
 """The same config with several seeds: mean and standard deviation over runs, which no interval over episodes tells.
 
-The interval over episodes says how well a run is measured, the deviation over seeds how much another run would differ. A
-seed draws the first weights, the training episodes and the search; the evaluation episodes and the split stay.
+The interval over episodes says how well a run is measured, the deviation over seeds how much another run would differ.
+A seed draws the first weights, the training episodes and the search; the evaluation episodes and the split stay.
 """
 
 import json
@@ -43,9 +43,10 @@ def run_seeds(config: ConfigDict, workdir: str, seeds: int, *, quiet: bool = Fal
     """
     if seeds < 2:
         raise ValueError(f"seeds is {seeds}; a deviation over seeds needs 2 or more")
+    check_config(config)
     runs = {}
     for number in range(config.seed, config.seed + seeds):
-        runs[number] = ConfigDict(config.copy_and_resolve_references())
+        runs[number] = config.copy_and_resolve_references()
         runs[number].seed = number
         check_config(runs[number])
     folders = [os.path.join(workdir, f"seed{number}") for number in runs]
@@ -135,7 +136,7 @@ def _check_alike(found: Mapping[str, Mapping[str, Any]]) -> None:
         differ = [name for name in settings if name not in _FREE and settings[name] != other.get(name)]
         if differ:
             raise ValueError(
-                f"{first} and {workdir} differ in more than the seed ({', '.join(differ[:5])}); merge runs of one config"
+                f"{first} and {workdir} differ in more than the seed ({', '.join(differ[:5])}); take runs of one config"
             )
 
 

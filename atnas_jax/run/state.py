@@ -88,5 +88,7 @@ def flat_settings(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix: tree}
     return {
-        name: value for key, below in tree.items() for name, value in flat_settings(below, f"{prefix}.{key}".strip(".")).items()
+        name: value
+        for key, below in tree.items()
+        for name, value in flat_settings(below, f"{prefix}.{key}".strip(".")).items()
     }

@@ -18,7 +18,6 @@ from atnas_jax.run.compiled import stopwatch
 from atnas_jax.run.costs import feasibility
 from atnas_jax.run.proxy import support_score
 from atnas_jax.run.state import RunState, ranked_population
-from atnas_jax.run.trace import traced_strategy
 from atnas_jax.search.genetic import genetic
 from atnas_jax.search.random_search import random_search
 from atnas_jax.types import Array, Episode, Strategy
@@ -56,7 +55,7 @@ def choose(
         clock: that of `choice`, so that compiling does not count as choosing.
 
     Returns:
-        (genotypes int32 [episodes,E], or [episodes,G,E] where traced; median seconds an episode, without compiling).
+        (genotypes int32 [episodes,E], median seconds an episode, compiling left out).
     """
     episodes, warm, found, taken = config.protocol.episodes, warm_population(config, state), [], []
     chunks = chunks_of(episodes)
@@ -68,11 +67,10 @@ def choose(
     return jnp.concatenate(found)[:episodes], float(np.median(taken))
 
 
-def chooser(config: ConfigDict, parts: Parts, traced: bool = False) -> Callable:
+def chooser(config: ConfigDict, parts: Parts) -> Callable:
     """Return choose(params, warm [n,E], at_random, index [T], table) -> int32 [T,E].
 
-    It reads the support of the episodes alone. One program serves both strategies, which differ in what they ask. Where
-    it is `traced`, it returns the best after each generation, int32 [T,G,E], of which the last is the choice.
+    It reads the support of the episodes alone. One program serves both strategies, which differ in what they ask.
     """
     adapt, test, space = config.adapt, config.protocol, parts.space
     learner = evaluation_learner(config, space, parts.image_shape, test.ways)
@@ -96,7 +94,6 @@ def chooser(config: ConfigDict, parts: Parts, traced: bool = False) -> Callable:
         first, second = jax.random.split(stream(config.seed, "adapt", number))
         pseudo = pseudo_episodes(first, support_x, support_y, labels, folds=adapt.folds, copies=adapt.copies)
         strategy, rounds = either(at_random, warm), adapt.generations
-        strategy = traced_strategy(strategy, rounds) if traced else strategy
         score = scored(params, support_x, support_y)
         arguments = (second, learner, space, strategy, params, None, pseudo, rounds)
         return adapt_architecture(*arguments, feasible=feasible, score=score)[0]

@@ -1,6 +1,7 @@
 """Accuracy on the fixed episodes of meta_test against inner steps, generations of the search, generations of a task.
 
-Every point is a call of the scorers that the rows of the table use, so a curve compiles nothing.
+Every point is scored by the programs that score the rows of the table, so it compiles nothing and is on the same
+episodes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +13,11 @@ from ml_collections import ConfigDict
 
 from atnas_jax.meta.average import evaluated
 from atnas_jax.run.build import Parts, hand_made
+from atnas_jax.run.choose import choose, chooser
+from atnas_jax.run.compiled import compiled
 from atnas_jax.run.config import evaluation_steps
 from atnas_jax.run.meta_test import Bench, Plan, accuracies_of, score_of
+from atnas_jax.run.progress import Progress
 from atnas_jax.run.state import RunState
 from atnas_jax.space.text import parse
 from atnas_jax.types import Array
@@ -69,17 +73,26 @@ def search_curve(
 
 
 def adaptation_curve(
-    config: ConfigDict, parts: Parts, state: RunState, bench: Bench, chosen: Array
+    config: ConfigDict, parts: Parts, state: RunState, bench: Bench, chosen: Array, progress: Progress
 ) -> dict[str, Points]:
-    """Return accuracy after each generation of the search on a task's support: mode -> points with "generation".
+    """Return accuracy by generations of the search on a task's support: mode -> points with "generation".
 
-    Generation 0 is the shared best, nothing chosen; the last is the row `adapted`.
+    Point g is the row `adapted` of a run with adapt.generations g; 0 is the shared best, nothing chosen. Each of the
+    numbers below adapt.generations costs a search of its own and the compilation of it.
 
     Args:
         config, parts, state, bench: of the run and its meta-test.
-        chosen: int32 [episodes,G,E], of a traced choice.
+        chosen: int32 [episodes,E], what the row `adapted` chose.
+        progress: is told of each search.
     """
-    rows = [_everywhere(config, state.best), *(chosen[None, :, number] for number in range(chosen.shape[1]))]
+    rows = [_everywhere(config, state.best)]
+    for number in range(1, config.adapt.generations):
+        fewer = config.copy_and_resolve_references()
+        fewer.adapt.generations = number
+        progress.note(f"meta-test: choosing architectures in {number} of {config.adapt.generations} generations")
+        choice = compiled(chooser(fewer, parts), bench.clock, mesh=parts.mesh, note=progress.note)
+        rows.append(choose(fewer, parts, state, choice, False, bench.clock)[0][None])
+    rows.append(chosen[None])
 
     def curve(scorer):
         return [{"generation": n} | _score(config, parts, state, scorer, row) for n, row in enumerate(rows)]

@@ -68,7 +68,7 @@ def gather(
     if asked.paired:
         evidence["paired"] = {mode: paired(rows) for mode, rows in found.accuracies.items()}
         if "permuted_architecture" in found.rows:
-            evidence["permutation"] = {"same_genotype": same_share(found.chosen["adapted"][:, -1])}
+            evidence["permutation"] = {"same_genotype": same_share(found.chosen["adapted"])}
     if asked.inner_steps:
         progress.note(f"meta-test: accuracy after {', '.join(map(str, asked.inner_steps))} inner steps")
         evidence["inner_steps"] = inner_steps_curve(*run, asked.inner_steps)
@@ -76,7 +76,7 @@ def gather(
         progress.note(f"meta-test: accuracy after each of {len(history)} generations")
         evidence["search_generations"] = search_curve(*run, history)
         if "adapted" in found.chosen:
-            evidence["adaptation_generations"] = adaptation_curve(*run, found.chosen["adapted"])
+            evidence["adaptation_generations"] = adaptation_curve(*run, found.chosen["adapted"], progress)
     if asked.front:
         progress.note(f"meta-test: fronts of the population and of random genotypes, {asked.front} episodes each")
         evidence["front"] = fronts_of(*run, asked.front)

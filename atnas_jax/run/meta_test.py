@@ -50,7 +50,7 @@ class Found(NamedTuple):
     compile_s: float
     seconds: float
     accuracies: dict[str, dict[str, np.ndarray]]  # mode -> row -> float [episodes]
-    chosen: dict[str, Array]  # row -> int32 [episodes,G,E], G the generations of a traced choice, else 1
+    chosen: dict[str, Array]  # int32 [episodes,E], of the rows that choose for each episode
 
 
 class Bench(NamedTuple):
@@ -69,15 +69,15 @@ class Plan(NamedTuple):
     steps: int
 
 
-def open_bench(config: ConfigDict, parts: Parts, progress: Progress, traced: bool = False) -> Bench:
-    """Return the programs of a meta-test; the choice is `traced` where all its generations are wanted."""
+def open_bench(config: ConfigDict, parts: Parts, progress: Progress) -> Bench:
+    """Return the programs of a meta-test."""
     clock = {"compile_s": 0.0}
 
     def program(function):
         return compiled(function, clock, mesh=parts.mesh, note=progress.note)
 
     scorers = {mode: program(make_scorer(config, parts, name)) for mode, name in normalisations(config).items()}
-    return Bench(program(chooser(config, parts, traced)), scorers, clock)
+    return Bench(program(chooser(config, parts)), scorers, clock)
 
 
 def meta_test(
@@ -92,8 +92,7 @@ def meta_test(
     seconds = stopwatch(bench.clock)
     names = [name for name in config.meta_test.rows if name != "conv4" or config.meta_test.conv4]
     chosen, taken = choose_all(config, parts, state, progress, bench, names)
-    last = {name: genotypes[:, -1] for name, genotypes in chosen.items()}
-    plans = {name: plan(config, parts, state, name, last) for name in names}
+    plans = {name: plan(config, parts, state, name, chosen) for name in names}
     tables, accuracies = {}, {}
     for mode, scorer in bench.scorers.items():
         tables[mode], accuracies[mode] = {}, {}
@@ -121,14 +120,14 @@ def meta_test(
 def choose_all(
     config: ConfigDict, parts: Parts, state: RunState, progress: Progress, bench: Bench, names: list[str]
 ) -> tuple[dict[str, Array], dict[str, float]]:
-    """Return the genotypes int32 [episodes,G,E] and the seconds an episode of the rows whose choices `names` need."""
+    """Return the genotypes int32 [episodes,E] and the seconds an episode of the choices that the rows `names` need."""
     budget = f"{config.adapt.population * config.adapt.generations} genotypes an episode"
     needed = {"adapted": ("adapted", "permuted_architecture"), "random_search": ("random_search",)}
     chosen, taken = {}, {}
     for name in (name for name, users in needed.items() if set(users) & set(names)):
         progress.note(f"meta-test: choosing architectures for {name}, {budget}")
-        found, taken[name] = choose(config, parts, state, bench.choice, name == "random_search", bench.clock)
-        chosen[name] = found.reshape(len(found), -1, parts.space.num_slots)
+        at_random = name == "random_search"
+        chosen[name], taken[name] = choose(config, parts, state, bench.choice, at_random, bench.clock)
     return chosen, taken
 
 

@@ -126,7 +126,7 @@ def report(
     asked: Asked = NOTHING,
 ) -> dict[str, Any]:
     """Return the results of a searched meta-network: the meta-test, what is asked besides, and what it took."""
-    bench = open_bench(config, parts, progress, traced=asked.generations)
+    bench = open_bench(config, parts, progress)
     found = meta_test(config, parts, state, progress, bench)
     evidence = gather(asked, config, parts, state, notes["history"], bench, found, progress)
     data, test = parts.dataset, config.protocol

@@ -90,7 +90,7 @@ def _tables(results):
 def test_the_table_stays_and_one_program_a_mode_scores_everything(finished, again):
     for name in ("meta_test", "meta_test_other", "history", "genotype"):
         assert again.results[name] == finished.results[name]
-    assert again.searches == [False, True]  # one for adapted, one for random_search, none for the permutation
+    assert again.searches == [False, True]  # adapted and random_search; the permutation has none
     scorers = [count for name, count in again.compiled.items() if name in ("score", "jit_score", "jit(score)")]
     assert sum(scorers) == 2, again.compiled
 
@@ -98,15 +98,14 @@ def test_the_table_stays_and_one_program_a_mode_scores_everything(finished, agai
 def test_the_permuted_row_is_the_choice_of_another_episode(finished, searched, again):
     parts, state = searched
     chosen = again.found.chosen["adapted"]
-    assert chosen.shape == (6, finished.config.adapt.generations, parts.space.num_slots)
-    row = module.plan(finished.config, parts, state, "permuted_architecture", {"adapted": chosen[:, -1]})
-    assert np.array_equal(row.genotypes[0], np.asarray(chosen)[derangement(6), -1])
+    row = module.plan(finished.config, parts, state, "permuted_architecture", again.found.chosen)
+    assert np.array_equal(row.genotypes[0], np.asarray(chosen)[derangement(6)])
     assert row.steps == finished.config.learner.inner_steps
     table = again.results["meta_test"]  # the same genotypes, elsewhere
     assert table["permuted_architecture"]["params"] == pytest.approx(table["adapted"]["params"])
-    assert len(np.unique(chosen[:, -1], axis=0)) > 1
+    assert len(np.unique(chosen, axis=0)) > 1
     same = again.results["evidence"]["permutation"]["same_genotype"]
-    assert same == np.mean([np.array_equal(chosen[i, -1], chosen[(i + 1) % 6, -1]) for i in range(6)])
+    assert same == np.mean([np.array_equal(chosen[i], chosen[(i + 1) % 6]) for i in range(6)])
 
 
 def test_paired_differences_are_of_the_rows_of_the_table(again):

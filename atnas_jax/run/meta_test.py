@@ -91,7 +91,7 @@ def meta_test(
     bench = bench or open_bench(config, parts, progress)
     seconds = stopwatch(bench.clock)
     names = [name for name in config.meta_test.rows if name != "conv4" or config.meta_test.conv4]
-    chosen, taken = choose_all(config, parts, state, progress, bench, names)
+    chosen, taken = choose_rows(config, parts, state, progress, bench, names)
     plans = {name: plan(config, parts, state, name, chosen) for name in names}
     tables, accuracies = {}, {}
     for mode, scorer in bench.scorers.items():
@@ -117,7 +117,7 @@ def meta_test(
     )
 
 
-def choose_all(
+def choose_rows(
     config: ConfigDict, parts: Parts, state: RunState, progress: Progress, bench: Bench, names: list[str]
 ) -> tuple[dict[str, Array], dict[str, float]]:
     """Return the genotypes int32 [episodes,E] and the seconds an episode of the choices that the rows `names` need."""

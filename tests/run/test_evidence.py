@@ -91,8 +91,8 @@ def test_the_table_stays_and_one_program_a_mode_scores_everything(finished, agai
     for name in ("meta_test", "meta_test_other", "history", "genotype"):
         assert again.results[name] == finished.results[name]
     assert again.searches == [False, True]  # adapted and random_search; the permutation has none
-    scorers = [count for name, count in again.compiled.items() if name in ("score", "jit_score", "jit(score)")]
-    assert sum(scorers) == 2, again.compiled
+    assert again.compiled["jit(score)"] == 2  # all rows, inner steps, generations and points of fronts
+    assert again.compiled["jit(choose_all)"] == 2  # of two generations, and of one for the curve
 
 
 def test_the_permuted_row_is_the_choice_of_another_episode(finished, searched, again):

@@ -80,6 +80,8 @@ def merge(workdirs: Sequence[str]) -> dict[str, Any]:
     """
     if len(workdirs) < 2:
         raise ValueError(f"runs names {len(workdirs)}; a deviation over seeds needs 2 or more")
+    if twice := [workdir for number, workdir in enumerate(workdirs) if workdir in workdirs[:number]]:
+        raise ValueError(f"runs names {twice[0]} twice; name each run once")
     found = {workdir: finished(workdir) for workdir in workdirs}
     if missing := [workdir for workdir, results in found.items() if results is None]:
         raise FileNotFoundError(f"{missing[0]} holds no finished search; run launch.search with this --workdir first")
@@ -107,8 +109,8 @@ def seeds_table(record: Mapping[str, Any]) -> str:
     seeds, protocol, modes = record["seeds"], record["protocol"], list(record["rows"])
     lines = [
         f"{os.path.basename(record['data']['source'])}, meta_test: {protocol['ways']}-way {protocol['shots']}-shot, "
-        f"{protocol['episodes']} episodes, mean ± standard deviation over the {len(seeds)} seeds "
-        f"{', '.join(map(str, seeds))}",
+        f"{protocol['episodes']} episodes",
+        f"mean ± standard deviation over the {len(seeds)} seeds {', '.join(map(str, seeds))}",
         "",
         f"{'':<44}" + "".join(f"{mode + ' %':>19}" for mode in modes),
     ]
@@ -116,8 +118,9 @@ def seeds_table(record: Mapping[str, Any]) -> str:
         cells = (record["rows"][mode].get(row) for mode in modes)
         lines.append(f"{row:<44}" + "".join(f"{_percent(cell, 'accuracy', ''):>19}" for cell in cells))
     lines += ["", "differences on the same episodes, points"]
-    for cells in zip(*(record["differences"][mode] for mode in modes)):
-        name = f"{cells[0]['row']} - {cells[0]['minus']}"
+    named = {mode: {f"{d['row']} - {d['minus']}": d for d in record["differences"][mode]} for mode in modes}
+    for name in named[modes[0]]:
+        cells = (named[mode].get(name) for mode in modes)
         lines.append(f"{name:<44}" + "".join(f"{_percent(cell, 'difference', '+'):>19}" for cell in cells))
     return "\n".join(line[:100] for line in lines)
 

@@ -94,6 +94,8 @@ def test_what_is_not_there_is_named(runs, tmp_path):
         merge([*runs, str(tmp_path / "nowhere")])
     with pytest.raises(ValueError, match="2 or more"):
         merge(runs[:1])
+    with pytest.raises(ValueError, match="run0 twice"):
+        merge([runs[0], runs[1], runs[0]])
 
 
 def test_each_seed_is_run_in_its_own_folder_by_its_own_config(finished, tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 """Test a finished search again: python -m launch.meta_test --workdir=RUN --episodes=600.
 
-Rewrites results.json of the workdir, and prints the table.
+Rewrites results.json of the workdir, and prints the table. --paired, --inner_steps_curve=0,1,2,3,5,10,20,
+--generations_curve and --front=200 add what says how far to believe it, which results.json keeps under `evidence`.
 """
 
 from absl import flags
 
+from atnas_jax.run.evidence import Asked, evidence_text
 from atnas_jax.run.results import results_table
 from atnas_jax.run.search import test_again
 from launch import _main
@@ -13,6 +15,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.", req
 _EPISODES = flags.DEFINE_integer("episodes", None, "Episodes a row; default: the config's.", lower_bound=2)
 _QUERIES = flags.DEFINE_integer("queries", None, "Query images a class; default: the config's.", lower_bound=1)
 _SEED = flags.DEFINE_integer("episode_seed", None, "Of the evaluation episodes; default: the config's.", lower_bound=0)
+_PAIRED = flags.DEFINE_bool("paired", False, "Differences of rows on the same episodes, permutation control included.")
+_STEPS = flags.DEFINE_list("inner_steps_curve", [], "Inner steps to score best and conv4 at, such as 0,1,2,3,5,10,20.")
+_GENERATIONS = flags.DEFINE_bool("generations_curve", False, "Accuracy after each generation, of run and of task.")
+_FRONT = flags.DEFINE_integer("front", 0, "Episodes of each point of the fronts; 0: no fronts.", lower_bound=0)
 _QUIET = flags.DEFINE_bool("quiet", False, "Show no progress.")
 
 
@@ -20,7 +26,15 @@ def main(_: list[str]) -> None:
     """Score all rows again and print the final table."""
     changes = {"episodes": _EPISODES.value, "queries": _QUERIES.value, "seed": _SEED.value}
     given = {name: value for name, value in changes.items() if value is not None}
-    print(results_table(test_again(_WORKDIR.value, given, quiet=_QUIET.value)))
+    asked = Asked(_PAIRED.value, tuple(map(_steps, _STEPS.value)), _GENERATIONS.value, _FRONT.value)
+    results = test_again(_WORKDIR.value, given, asked=asked, quiet=_QUIET.value)
+    print("\n\n".join(filter(None, (results_table(results), evidence_text(results.get("evidence", {}))))))
+
+
+def _steps(text: str) -> int:
+    if not text.strip().isdecimal():
+        raise ValueError(f"inner_steps_curve has {text!r}; it must be numbers from 0 on, such as 0,1,2,5,10,20")
+    return int(text)
 
 
 if __name__ == "__main__":

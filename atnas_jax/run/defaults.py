@@ -3,7 +3,10 @@
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-ROWS = ("adapted", "best", "random_architecture", "random_search", "conv4", "zero_steps", "no_adaptation")
+ROWS = (
+    *("adapted", "best", "permuted_architecture", "random_architecture", "random_search"),
+    *("conv4", "zero_steps", "no_adaptation"),
+)
 
 
 def default_config() -> ConfigDict:

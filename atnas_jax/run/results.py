@@ -17,7 +17,7 @@ from atnas_jax.types import Array
 
 SCHEMA = 1
 _NUMBER = (int, float)
-_LAYOUT = {  # what each key holds; a dict is looked into, {} is any object
+_LAYOUT = {  # what each key holds; a dict is looked into, {} is any object, [x] a list of x, {str: x} names of x
     "schema": int,
     "config": {},
     "seed": int,
@@ -45,6 +45,21 @@ _LAYOUT = {  # what each key holds; a dict is looked into, {} is any object
 }
 _ROW = {"accuracy": _NUMBER, "ci95": _NUMBER, "episodes": int, "params": _NUMBER, "macs": _NUMBER}
 _OTHER = {"normalisation": str, "rows": {}}  # meta_test_other; null where it was not asked for
+_POINT = {"accuracy": _NUMBER, "ci95": _NUMBER, "episodes": int}
+_EVIDENCE = {  # each key is there where launch.meta_test was asked for it
+    "paired": {str: [{"row": str, "minus": str, "difference": _NUMBER, "ci95": _NUMBER, "episodes": int}]},
+    "permutation": {"same_genotype": _NUMBER},
+    "inner_steps": {str: {str: [{"steps": int, **_POINT}]}},
+    "search_generations": {str: [{"generation": int, "genotype": str, **_POINT}]},
+    "adaptation_generations": {str: [{"generation": int, **_POINT}]},
+    "front": {
+        "normalisation": str,
+        "points": [
+            {"group": str, "genotype": str, "params": int, "macs": int, "params_front": bool, "macs_front": bool}
+            | _POINT
+        ],
+    },
+}
 _NORMALISATIONS = ("inductive", "transductive")
 
 
@@ -84,7 +99,10 @@ def peak_memory_mb() -> float:
 
 def check_results(results: Mapping[str, Any]) -> None:
     """Raise ValueError, in one line, where `results` are not of schema 1."""
-    _check_layout(dict(results), {**_LAYOUT, "meta_test_other": object}, "results")
+    evidence = results.get("evidence", {})
+    optional = {"evidence": {name: layout for name, layout in _EVIDENCE.items() if name in evidence}}
+    layout = {**_LAYOUT, "meta_test_other": object} | (optional if evidence else {})
+    _check_layout(dict(results), layout, "results")
     if results["schema"] != SCHEMA:
         raise ValueError(f"results.schema is {results['schema']}; this version reads {SCHEMA}")
     tables = {"meta_test": (results["protocol"]["normalisation"], results["meta_test"])}
@@ -103,8 +121,13 @@ def check_results(results: Mapping[str, Any]) -> None:
 
 
 def _check_layout(value: Any, layout: Any, where: str) -> None:
+    if isinstance(layout, list):
+        _check_layout(value, list, where)
+        for number, entry in enumerate(value):
+            _check_layout(entry, layout[0], f"{where}[{number}]")
+        return
     if not isinstance(layout, dict):
-        if not isinstance(value, layout) or (isinstance(value, bool) and layout is not object):
+        if not isinstance(value, layout) or (isinstance(value, bool) and layout not in (object, bool)):
             allowed = layout.__name__ if isinstance(layout, type) else "number"
             raise ValueError(f"{where} is {value!r}; it must be a {allowed}")
         if isinstance(value, float) and not math.isfinite(value):
@@ -112,6 +135,8 @@ def _check_layout(value: Any, layout: Any, where: str) -> None:
         return
     if not isinstance(value, Mapping):
         raise ValueError(f"{where} is {value!r}; it must be an object")
+    if str in layout:
+        layout = dict.fromkeys(value, layout[str])
     if layout and (wrong := set(value) ^ set(layout)):
         kind = "lacks" if wrong & set(layout) else "has the unknown key"
         raise ValueError(f"{where} {kind} {sorted(wrong & set(layout) or wrong)[0]!r}")

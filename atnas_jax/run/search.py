@@ -12,8 +12,9 @@ from atnas_jax.meta.average import evaluated
 from atnas_jax.run.build import Parts, build
 from atnas_jax.run.checkpoint import open_checkpoints
 from atnas_jax.run.config import check_config, chunk_of, evaluation_steps, stored_config
+from atnas_jax.run.evidence import NOTHING, Asked, check_asked, gather, kept_evidence, with_rows
 from atnas_jax.run.meta_network import MetaNetwork, save_meta_network
-from atnas_jax.run.meta_test import meta_test
+from atnas_jax.run.meta_test import meta_test, open_bench
 from atnas_jax.run.progress import Progress, make_progress
 from atnas_jax.run.results import SCHEMA, check_results, peak_memory_mb, versions, write_results
 from atnas_jax.run.state import RunState, keep_config, ranked_population, restore_run
@@ -55,12 +56,13 @@ def across_task_search(config: ConfigDict, workdir: str, *, quiet: bool = False)
     return results
 
 
-def test_again(workdir: str, changes: dict[str, int], *, quiet: bool = False) -> dict[str, Any]:
+def test_again(workdir: str, changes: dict[str, int], *, asked: Asked = NOTHING, quiet: bool = False) -> dict[str, Any]:
     """Run the meta-test of a finished search again and rewrite its results.json.
 
     Args:
         workdir: of the search.
         changes: settings of `config.protocol` to differ in: episodes, queries, seed.
+        asked: what to add to the table; what was added before stays, if it is of the same episodes.
         quiet: show no progress.
 
     Raises:
@@ -72,7 +74,9 @@ def test_again(workdir: str, changes: dict[str, int], *, quiet: bool = False) ->
     with open(os.path.join(workdir, "config.json"), encoding="utf-8") as file:
         config = stored_config(json.load(file))
     config.protocol.update(changes)
+    with_rows(config, asked)
     check_config(config)
+    check_asked(asked, config.protocol.episodes)
     parts = build(config)
     checkpoints = open_checkpoints(workdir, config.log.keep)
     found = restore_run(checkpoints, config, parts)
@@ -82,10 +86,14 @@ def test_again(workdir: str, changes: dict[str, int], *, quiet: bool = False) ->
     state, notes = found
     progress = make_progress({"meta_test": 1.0}, quiet)
     try:
-        again = report(config, parts, state, notes, progress)
+        again = report(config, parts, state, notes, progress, asked)
     finally:
         progress.close()
-    results |= {name: again[name] for name in ("config", "protocol", "meta_test", "meta_test_other", "ledger")}
+    if evidence := kept_evidence(results, again):
+        again["evidence"] = evidence
+    results.pop("evidence", None)
+    names = ("config", "protocol", "meta_test", "meta_test_other", "ledger", "evidence")
+    results |= {name: again[name] for name in names if name in again}
     write_results(workdir, results)
     return results
 
@@ -110,10 +118,17 @@ def finished(workdir: str) -> dict[str, Any] | None:
 
 
 def report(
-    config: ConfigDict, parts: Parts, state: RunState, notes: dict[str, Any], progress: Progress
+    config: ConfigDict,
+    parts: Parts,
+    state: RunState,
+    notes: dict[str, Any],
+    progress: Progress,
+    asked: Asked = NOTHING,
 ) -> dict[str, Any]:
-    """Return the results of a searched meta-network: the meta-test and what it took."""
-    found = meta_test(config, parts, state, progress)
+    """Return the results of a searched meta-network: the meta-test, what is asked besides, and what it took."""
+    bench = open_bench(config, parts, progress)
+    found = meta_test(config, parts, state, progress, bench)
+    evidence = gather(asked, config, parts, state, notes["history"], bench, found, progress)
     data, test = parts.dataset, config.protocol
     ledger = {name: notes[name] for name in ("meta_train_s", "search_s", "control_s")}
     return {
@@ -148,4 +163,5 @@ def report(
             "peak_memory_mb": peak_memory_mb(),
         },
         "history": notes["history"],
+        **({"evidence": evidence} if evidence else {}),
     }

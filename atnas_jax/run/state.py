@@ -71,8 +71,8 @@ def keep_config(workdir: str, config: ConfigDict) -> None:
     text = json.dumps(config.to_dict(), indent=2)
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
-            found = _flat(json.load(file))
-        wanted = _flat(json.loads(text))
+            found = flat_settings(json.load(file))
+        wanted = flat_settings(json.loads(text))
         differ = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
         if differ:
             raise ValueError(
@@ -83,9 +83,12 @@ def keep_config(workdir: str, config: ConfigDict) -> None:
     write_whole(path, text)
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flat_settings(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the settings of nested dicts by their dotted names."""
     if not isinstance(tree, dict):
         return {prefix: tree}
     return {
-        name: value for key, below in tree.items() for name, value in _flat(below, f"{prefix}.{key}".strip(".")).items()
+        name: value
+        for key, below in tree.items()
+        for name, value in flat_settings(below, f"{prefix}.{key}".strip(".")).items()
     }

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from atnas_jax.run.results import results_table
+from atnas_jax.run.seeds import seeds_table
 
 COUNTS = (3, 2, 5)  # support images of each class
 
@@ -51,6 +52,22 @@ def test_meta_test(command, short, tmp_path):
     _refused(command("meta_test", f"--workdir={tmp_path}"), "holds no finished search")
 
 
+def test_seeds(command, short, tiny_data, tmp_path):
+    for seed in (0, 1):  # finished runs, which are not run again
+        workdir = shutil.copytree(short.workdir, tmp_path / f"seed{seed}")
+        for name in ("config.json", "results.json"):
+            record = json.loads((workdir / name).read_text())
+            (record["config"] if name == "results.json" else record)["seed"] = record["seed"] = seed
+            (workdir / name).write_text(json.dumps(record))
+    flags = ["--config=tests/run/tiny.py", f"--config.data.source={tiny_data}", f"--workdir={tmp_path}", "--seeds=2"]
+    rows = ["--config.meta_test.rows=('adapted', 'best', 'conv4')", "--config.meta_test.other_normalisation=False"]
+    done = command("seeds", *flags, *rows)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == seeds_table(json.loads((tmp_path / "seeds.json").read_text())) + "\n"
+    assert "mean ± standard deviation over the 2 seeds 0, 1" in done.stdout
+    _refused(command("seeds", f"--runs={tmp_path / 'seed0'}"), "2 or more")
+
+
 def test_adapt(command, finished, folders, tmp_path):
     flags = [f"--workdir={finished.workdir}", f"--query={folders / 'query'}", f"--out={tmp_path / 'out'}"]
     done = command("adapt", *flags, f"--support={folders / 'support'}")
@@ -88,7 +105,9 @@ def test_compare_strategies(command, tmp_path):
     _refused(command("compare_strategies", "--table=nb201:/nowhere.npz"), "/nowhere.npz")
 
 
-@pytest.mark.parametrize("module", ["search", "meta_test", "adapt", "check_data", "prepare_tfds", "compare_strategies"])
+@pytest.mark.parametrize(
+    "module", ["search", "meta_test", "seeds", "adapt", "check_data", "prepare_tfds", "compare_strategies"]
+)
 def test_help_says_what_the_command_does(command, module):
     done = command(module, "--help")
     assert done.returncode in (0, 1)  # absl ends --help with 1

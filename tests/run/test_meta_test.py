@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from atnas_jax import evaluate
 from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
 from atnas_jax.devices import compile_on, on_mesh, replicated
 from atnas_jax.rng import stream
@@ -56,7 +57,7 @@ def test_the_same_architecture_and_weights_score_the_same_in_every_row(finished,
         (found.rows, finished.results["meta_test"]["best"]),
         (found.other["rows"], finished.results["meta_test_other"]["rows"]["best"]),
     ):
-        same = ("adapted", "best", "random_architecture", "random_search", "conv4")
+        same = ("adapted", "best", "permuted_architecture", "random_architecture", "random_search", "conv4")
         assert [rows[name] for name in same] == [expected] * len(same)
         assert expected["ci95"] > 0
 
@@ -161,6 +162,33 @@ def test_a_prediction_looks_at_other_queries_only_where_it_says_so(finished, sea
     predict = jax.jit(lambda x: learner.predict(adapted, mask, support, x)[0])
     one, other = predict(queries), predict(queries.at[1:].add(5.0))
     assert np.allclose(one, other, atol=1e-5) == (normalisation == "support")
+
+
+@pytest.mark.parametrize("normalisation", ["support", "batch_transductive"])
+def test_the_program_of_an_inductive_row_scores_each_query_alone(finished, searched, monkeypatch, normalisation):
+    parts, state = searched
+    truth = module.episodes_of
+
+    def moved(config, parts, index, given):
+        table, change = given
+        episodes = truth(config, parts, index, table)
+        return episodes._replace(query_x=episodes.query_x.at[:, 1:].add(change))
+
+    monkeypatch.setattr(module, "episodes_of", moved)
+    monkeypatch.setattr(evaluate, "accuracy", lambda logits, labels: logits)  # what the program makes accuracies of
+    score = make_scorer(finished.config, parts, normalisation)
+    genotypes = jnp.broadcast_to(state.best, (6, len(state.best)))
+
+    def logits(change):
+        given = (parts.dataset.table, jnp.float32(change))
+        return score_of(state.meta.params, genotypes, jnp.arange(6), jnp.int32(1), given)
+
+    score_of = jax.jit(on_mesh(score, parts.mesh))
+    one, other = logits(0.0), logits(3.0)
+    assert one.shape == (6, 6, 3)
+    assert (np.abs(one[:, 1:] - other[:, 1:]).max((1, 2)) > 1e-2).all()
+    first = np.abs(one[:, 0] - other[:, 0]).max(-1)
+    assert (first == 0).all() if normalisation == "support" else (first > 1e-4).all()
 
 
 def test_splits_share_no_class(searched):

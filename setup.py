@@ -28,6 +28,7 @@ setup(
     ],
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],
+        "tpu": ["jax[tpu]>=0.10"],
         "test": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.12"],
     },
     classifiers=[

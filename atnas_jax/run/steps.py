@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from atnas_jax.data.episodes import fixed_episodes, sample_episodes
-from atnas_jax.devices import AXIS
+from atnas_jax.devices import AXIS, TASKS, agreed
 from atnas_jax.evaluate import drop_infeasible, mask_gradient
 from atnas_jax.race import fitness_of, race
 from atnas_jax.rng import stream
@@ -76,10 +76,10 @@ def make_programs(
             def one(meta, masks):
                 key = stream(config.seed, "train", meta.step)
                 spec, tasks = parts.train_spec, train.tasks
-                episodes = sample_episodes(key, table, table.meta_train, spec, tasks, statistics, AXIS)
+                episodes = sample_episodes(key, table, table.meta_train, spec, tasks, statistics, TASKS)
                 return learner.step(meta, masks, episodes)
 
-            meta, metrics = jax.lax.scan(one, meta, masks)
+            meta, metrics = agreed(jax.lax.scan(one, meta, masks))
             return meta, jax.tree.map(jnp.mean, metrics)
 
         return compiled(train_chunk, clock, donate=(0,), mesh=parts.mesh, note=note)
@@ -165,10 +165,10 @@ def make_descend(config: ConfigDict, parts: Parts, scorer: MetaLearner, feasible
             noise, drawn = stream(key, "mask"), stream(key, "episodes")
             episodes = sample_episodes(drawn, table, table.meta_valid, parts.test_spec, train.tasks, parts.normalise)
             mask = strategy.relax(noise, search)
-            loss, right, slope = mask_gradient(scorer, params, mask, episodes, train.task_batch, AXIS)
+            loss, right, slope = mask_gradient(scorer, params, mask, episodes, train.task_batch, TASKS)
             return strategy.tell_grad(noise, search, loss, slope), right
 
-        search, right = jax.lax.scan(one, search, jnp.arange(turns))
+        search, right = agreed(jax.lax.scan(one, search, jnp.arange(turns)))
         asked = strategy.ask(stream(config.seed, "ask", generation), search)
         likely = drop_infeasible(feasible, asked, log_probability(search.logits, asked)[:, None])
         return strategy.tell(search, asked, likely), jnp.where(jnp.isfinite(likely).any(), right.mean(), -jnp.inf)

@@ -1,0 +1,175 @@
+"""A run goes on with other devices, or as several processes, and ends bit for bit as if nothing had happened."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import yaml
+
+from atnas_jax.run import search
+from atnas_jax.run.processes import anywhere, by_first, check_same, first_only, join, of_first, together
+from atnas_jax.run.progress import Progress
+
+FLAGS = (
+    "--config=tests/run/tiny.py",
+    "--config.meta_test.rows=('adapted', 'best', 'conv4')",
+    "--config.meta_test.other_normalisation=False",
+    "--cpu_devices=2",
+)
+
+
+def _stopped_after(updates, monkeypatch, config, workdir, mesh=""):
+    left = [updates]
+
+    def update(*_, **__):
+        left[0] -= 1
+        if left[0] == 0:
+            raise InterruptedError("stopped")
+
+    monkeypatch.setattr(search, "make_progress", lambda *_: Progress(update, lambda _: None, lambda: None))
+    with pytest.raises(InterruptedError):
+        search.across_task_search(config, str(workdir), quiet=True, mesh=mesh)
+
+
+def _assert_same(one, other):
+    found = []
+    for workdir in (one, other):
+        with open(os.path.join(workdir, "results.json"), encoding="utf-8") as file:
+            results = json.load(file) | {"ledger": 0}
+        with np.load(os.path.join(workdir, "meta_network.npz")) as file:
+            arrays = {name: (file[name].dtype, file[name].shape, file[name].tobytes()) for name in file.files}
+        found.append((results, arrays))
+    assert found[0] == found[1]
+
+
+@pytest.fixture(scope="module")
+def begun(short, tmp_path_factory):
+    """A copy of the short run as it was after two of its eight units, on four devices of a mesh of both axes."""
+    workdir = tmp_path_factory.mktemp("begun")
+    with pytest.MonkeyPatch.context() as patch:
+        _stopped_after(3, patch, short.config, workdir, "tasks:2,population:2")
+    return workdir
+
+
+def test_four_devices_then_one_then_two(short, begun, tmp_path, monkeypatch):
+    workdir = shutil.copytree(begun, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "device_count", lambda: 1)
+        _stopped_after(3, patch, short.config, workdir)
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    search.across_task_search(short.config, str(workdir), quiet=True)
+    _assert_same(short.workdir, workdir)
+
+
+def _free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def _two_processes(repo, *flags):
+    """Run launch.search as two processes of two devices; returns [(status, stdout, stderr)]."""
+    port = _free_port()
+    started = []
+    for process, own in enumerate(flags):
+        call = [sys.executable, "-m", "launch.search", *FLAGS, f"--coordinator=127.0.0.1:{port}", "--processes=2"]
+        started.append(subprocess.Popen([*call, f"--process={process}", *own], cwd=repo, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True, env=dict(os.environ)))  # fmt: skip
+    try:
+        ended = [process.communicate(timeout=240) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(process.returncode, *said) for process, said in zip(started, ended)]
+
+
+def test_two_processes_of_two_devices_end_where_one_would(short, begun, repo, tmp_path):
+    """Process 1 is given a workdir of its own, which it must neither need nor touch."""
+    workdir, other = shutil.copytree(begun, tmp_path / "run"), tmp_path / "other"
+    data = f"--config.data.source={short.config.data.source}"
+    mesh = "--mesh=tasks:2,population:2"
+    first, second = _two_processes(repo, (data, mesh, f"--workdir={workdir}"), (data, mesh, f"--workdir={other}"))
+    assert first[0] == second[0] == 0, first[2] + second[2]
+    assert "goes on after 2 of 8 units" in first[2] and "4 of 4 devices" in first[2]
+    assert "adapted" in first[1] and "adapted" not in second[1] and "units" not in second[2]
+    assert not other.exists()
+    _assert_same(short.workdir, workdir)
+
+
+def test_what_one_process_refuses_ends_all(short, repo, tmp_path):
+    """Process 1 has other settings."""
+    shared = (f"--config.data.source={short.config.data.source}", f"--workdir={tmp_path / 'run'}")
+    ended = _two_processes(repo, shared, (*shared, "--config.seed=1"))
+    for status, _, said in ended:
+        assert status == 2 and "error: process 1 of 2 has other settings than process 0" in said, said
+    assert not (tmp_path / "run").exists()
+
+
+def test_alone_every_agreement_is_the_own_value():
+    tree = {"a": np.arange(3), "b": 2.0}
+    assert of_first(tree) is tree
+    assert together(lambda x: x + 1, 1) == by_first(lambda x, y: x + y, 1, y=1) == 2
+    assert anywhere(True) and not anywhere(False)
+    check_same("data", "x")
+    assert first_only(lambda: tree) is tree
+    with pytest.raises(ValueError, match="no"):
+        by_first(int, "no")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"coordinator": "host:1"}, "give all three"),
+        ({"processes": 2, "process": 0}, "the coordinator must be HOST:PORT"),
+        ({"coordinator": "host", "processes": 2, "process": 0}, "the coordinator must be HOST:PORT"),
+        ({"coordinator": "host:1", "processes": 2, "process": 2}, "from 0 to the number of processes less 1"),
+    ],
+)
+def test_incomplete_flags_are_one_line(monkeypatch, given, says):
+    for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
+        monkeypatch.delenv(name, raising=False)
+    join()  # alone
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: pytest.fail("was not refused"))
+    with pytest.raises(ValueError, match=says) as error:
+        join(**given)
+    assert "\n" not in str(error.value)
+
+
+def test_the_environment_may_say_who_is_who(monkeypatch):
+    called = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given, **_: called.append(given))
+    for name, value in (("COORDINATOR_ADDRESS", "host:1"), ("NUM_PROCESSES", "3"), ("PROCESS_ID", "2")):
+        monkeypatch.setenv(f"JAX_{name}", value)
+    join()
+    join(process=1)
+    assert called == [("host:1", 3, 2), ("host:1", 3, 1)]
+
+
+def test_the_launchers_type_flags_that_there_are(repo, tmp_path):
+    """The flags in the examples and the pods of k8s.yaml are read by the command; the numbers marked N agree."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "launch.search", "--help"], cwd=repo, capture_output=True, text=True
+    ).stdout
+    service, job = yaml.safe_load_all((repo / "launch" / "k8s.yaml").read_text())
+    pod = job["spec"]["template"]["spec"]
+    args = pod["containers"][0]["args"]
+    given = dict(argument.removeprefix("--").split("=", 1) for argument in args)
+    assert int(given["processes"]) == job["spec"]["completions"] == job["spec"]["parallelism"]
+    assert given["coordinator"].startswith(f"{job['metadata']['name']}-0.{pod['subdomain']}:")
+    assert service["metadata"]["name"] == pod["subdomain"]
+    assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
+    for name in ("slurm.sh", "tpu_pod.sh"):
+        text = (repo / "launch" / name).read_text()
+        assert "-m launch.search --distributed" in text
+        subprocess.run(["bash", "-n", repo / "launch" / name], check=True)
+    for name in {*given, "distributed", "mesh"} - {"config.data.source"}:
+        assert f"--{name}:" in shown or f"--[no]{name}:" in shown, name
+    gpus = pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]
+    tasks, population = (int(part.split(":")[1]) for part in given["mesh"].split(","))
+    assert tasks * population == gpus * int(given["processes"])

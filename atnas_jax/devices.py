@@ -42,8 +42,8 @@ def make_mesh(tasks: int, population: int = 1) -> Mesh:
     number, processes = tasks * population, jax.process_count()
     if number % processes:
         raise ValueError(f"{number} devices cannot be shared equally by {processes} processes; give a multiple of them")
-    first = [jax.local_devices(process)[: number // processes] for process in range(processes)]
-    grid = np.asarray(sum(first, [])).reshape(population, tasks).T
+    first = [device for p in range(processes) for device in jax.local_devices(p)[: number // processes]]
+    grid = np.asarray(first).reshape(population, tasks).T
     return Mesh(grid, AXIS, axis_types=(AxisType.Auto,) * 2)
 
 

@@ -17,6 +17,7 @@ flags.mark_flag_as_required("config")  # a default would be read before the flag
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, made where absent.", required=True)
 _QUIET = flags.DEFINE_bool("quiet", False, "Show no progress.")
 _MESH = flags.DEFINE_string("mesh", "", "Of all devices, as tasks:4,population:2; default: one episode a device.")
+flags.adopt_module_key_flags(_processes)
 
 
 def main(_: list[str]) -> None:

@@ -22,7 +22,9 @@ ALONE = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0},
 def open_checkpoints(workdir: str, keep: int = 2) -> Checkpoints:
     """Open, or make, the checkpoints of a run; the last `keep` stay, what a killed process left half-written goes."""
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True,
+        max_to_keep=keep,
+        enable_async_checkpointing=False,
+        cleanup_tmp_directories=True,
         multiprocessing_options=ALONE if jax.process_count() > 1 else ocp.options.MultiprocessingOptions(),
     )
     return ocp.CheckpointManager(os.path.join(os.path.abspath(workdir), "checkpoints"), options=options)

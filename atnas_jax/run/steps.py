@@ -79,8 +79,8 @@ def make_programs(
                 episodes = sample_episodes(key, table, table.meta_train, spec, tasks, statistics, TASKS)
                 return learner.step(meta, masks, episodes)
 
-            meta, metrics = agreed(jax.lax.scan(one, meta, masks))
-            return meta, jax.tree.map(jnp.mean, metrics)
+            meta, metrics = jax.lax.scan(one, meta, masks)
+            return agreed((meta, jax.tree.map(jnp.mean, metrics)))
 
         return compiled(train_chunk, clock, donate=(0,), mesh=parts.mesh, note=note)
 

@@ -1,7 +1,9 @@
 """A run goes on with other devices, or as several processes, and ends bit for bit as if nothing had happened."""
 
 import json
+import math
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -12,9 +14,13 @@ import numpy as np
 import pytest
 import yaml
 
-from atnas_jax.run import search
+from atnas_jax.devices import compile_on
+from atnas_jax.run import compiled, search
+from atnas_jax.run.budget import rungs_of
+from atnas_jax.run.build import build
 from atnas_jax.run.processes import anywhere, by_first, check_same, first_only, join, of_first, together
 from atnas_jax.run.progress import Progress
+from atnas_jax.run.traffic import traffic
 
 FLAGS = (
     "--config=tests/run/tiny.py",
@@ -49,16 +55,43 @@ def _assert_same(one, other):
 
 
 @pytest.fixture(scope="module")
-def begun(short, tmp_path_factory):
-    """A copy of the short run as it was after two of its eight units, on four devices of a mesh of both axes."""
-    workdir = tmp_path_factory.mktemp("begun")
+def began(short, tmp_path_factory):
+    """The short run as it was after two of its eight units, on four devices of a mesh of both axes; (workdir, the
+    compiled text of its programs)."""
+    workdir, texts = tmp_path_factory.mktemp("began"), {}
+
+    def compile_and_keep(mesh, function, *given):
+        program = compile_on(mesh, function, *given)
+        texts[function.__name__] = program.as_text()
+        return program
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "compile_on", compile_and_keep)
         _stopped_after(3, patch, short.config, workdir, "tasks:2,population:2")
-    return workdir
+    return workdir, texts
 
 
-def test_four_devices_then_one_then_two(short, begun, tmp_path, monkeypatch):
-    workdir = shutil.copytree(begun, tmp_path / "run")
+def _received(text, kind, share):
+    """Bytes that each device receives in the collectives of a kind in a program: their results times a share."""
+    sizes = [math.prod(map(int, dims.split(",") if dims else ())) * 4
+             for types in re.findall(rf"= (.*?) {kind}\(", text)
+             for dims in re.findall(r"[fsu]32\[([\d,]*)\]", types)]  # fmt: skip
+    return sum(sizes) * share
+
+
+def test_what_the_programs_send_is_what_the_cost_model_counts(short, began):
+    """On 2 x 2 devices half of what is gathered comes from another; a ring sum of four receives 3/2 of the result."""
+    counted = traffic(short.config, build(short.config, "tasks:2,population:2"))
+    _, texts = began
+    assert _received(texts["train_chunk"], "all-gather", 0.5) == counted["outer_step"] + counted["chunk"]
+    assert "all-reduce(" not in texts["train_chunk"]
+    once = _received(texts["fitness"], "all-reduce", 1.5)  # in a loop over the rungs
+    assert once * len(rungs_of(short.config, short.config.search.episodes)) == counted["generation"]
+    assert "all-gather(" not in texts["fitness"]
+
+
+def test_four_devices_then_one_then_two(short, began, tmp_path, monkeypatch):
+    workdir = shutil.copytree(began, tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr(jax, "device_count", lambda: 1)
         _stopped_after(3, patch, short.config, workdir)
@@ -89,9 +122,9 @@ def _two_processes(repo, *flags):
     return [(process.returncode, *said) for process, said in zip(started, ended)]
 
 
-def test_two_processes_of_two_devices_end_where_one_would(short, begun, repo, tmp_path):
+def test_two_processes_of_two_devices_end_where_one_would(short, began, repo, tmp_path):
     """Process 1 is given a workdir of its own, which it must neither need nor touch."""
-    workdir, other = shutil.copytree(begun, tmp_path / "run"), tmp_path / "other"
+    workdir, other = shutil.copytree(began, tmp_path / "run"), tmp_path / "other"
     data = f"--config.data.source={short.config.data.source}"
     mesh = "--mesh=tasks:2,population:2"
     first, second = _two_processes(repo, (data, mesh, f"--workdir={workdir}"), (data, mesh, f"--workdir={other}"))

@@ -206,13 +206,21 @@ def sum_rows(f: Callable[[PyTree], PyTree], xs: PyTree, axis: Axis | None = None
 
 
 def agreed(tree: PyTree, axis: str = POPULATION) -> PyTree:
-    """Return the values of the first line of devices along an axis on all of them.
+    """Return the values of the first line of devices along an axis on all of them, bit for bit.
 
     Lines that do the same would drift apart where a device's arithmetic is not repeatable, as atomic sums of a GPU.
     """
     if lax.axis_size(axis) == 1:
         return tree
-    return jax.tree.map(lambda x: lax.all_gather(x, axis)[0], tree)
+
+    def one(x):
+        # A sum of bits, as a float sum with zeros would lose the sign of a zero, and a gather would hold all lines.
+        floats = jnp.issubdtype(x.dtype, jnp.floating)
+        bits = lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}") if floats else x.astype(jnp.int32)
+        bits = lax.psum(jnp.where(lax.axis_index(axis) == 0, bits, 0), axis)
+        return lax.bitcast_convert_type(bits, x.dtype) if floats else bits.astype(x.dtype)
+
+    return jax.tree.map(one, tree)
 
 
 def compiler_options() -> dict[str, str]:

@@ -66,12 +66,14 @@ def test_lines_of_devices_agree_on_the_values_of_the_first():
     """Each device finds its own number on the population axis; without agreement they would differ."""
 
     def own():
-        found = jax.lax.axis_index(POPULATION) + jnp.asarray([-0.0, 5.0])
-        return jax.lax.all_gather(agreed(found), AXIS), agreed(found)
+        line = jax.lax.axis_index(POPULATION)
+        found = {"float": jnp.where(line == 0, jnp.asarray([-0.0, 5.0]), 7.0), "int": 3 + line, "bool": line > 0}
+        return jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS), (found, agreed(found)))
 
-    everywhere, found = on((2, 2), own)
-    np.testing.assert_array_equal(everywhere, [[0, 5]] * 4)
-    np.testing.assert_array_equal(found, [0, 5])
+    before, after = on((2, 2), own)
+    assert sorted(before["int"]) == [3, 3, 4, 4]
+    assert after["float"].tobytes() == np.asarray([[-0.0, 5.0]] * 4, np.float32).tobytes()
+    assert after["int"].tolist() == [3] * 4 and after["bool"].tolist() == [False] * 4
 
 
 def test_the_layout_of_the_mesh_is_the_one_asked_for():

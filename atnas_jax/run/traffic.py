@@ -67,7 +67,7 @@ def traffic(
     step = gather_of(lanes // tasks * gradient, tasks) if lanes else sum_of(gradient, tasks)
     if config.train.warp:
         step += gather_of(-(-config.train.tasks // tasks) * episode_bytes(parts), tasks)
-    chunk = gather_of(whole, population)
+    chunk = sum_of(whole, population)
     rungs = len(rungs_of(config, config.search.episodes))
     scores = rungs * sum_of(4 * config.search.population * config.search.episodes, tasks * population)
     steps, chunks, generations = config.train.steps, config.train.steps // chunk_of(config), config.search.generations

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Search on several nodes of a Slurm cluster: sbatch launch/slurm.sh [flags of launch.search]
 # e.g. sbatch --nodes=4 launch/slurm.sh --config=configs/omniglot_5w1s.py --workdir=runs/wide --mesh=tasks:2,population:8
-# One task per GPU, which jax takes from Slurm; on CPU nodes: sbatch --gpus-per-task=0 --ntasks-per-node=1 ...
+# One task per GPU, as jax takes them from Slurm; on CPU nodes: ATNAS_EXTRA= sbatch --gpus-per-task=0
+# --ntasks-per-node=1 launch/slurm.sh ...
 # Only task 0 touches the workdir. Shortly before the time limit each task gets SIGTERM, and the job is queued again.
 #SBATCH --job-name=atnas
 #SBATCH --nodes=2
@@ -16,6 +17,6 @@
 set -euo pipefail
 
 cd "${SLURM_SUBMIT_DIR:?submit this from the root of the repository: sbatch launch/slurm.sh}"
-PYTHON="${ATNAS_VENV:-$PWD/.venv}/bin/python"
-[ -x "$PYTHON" ] || { echo "atnas_jax: $PYTHON does not exist; run launch/quickstart.sh once, or give ATNAS_VENV" >&2; exit 2; }
+source launch/_environment.sh
+prepare_environment "${ATNAS_EXTRA-[cuda]}" # on the first node, for all: the repository must be on a shared disk
 exec srun --kill-on-bad-exit=1 --label "$PYTHON" -m launch.search --distributed "$@"

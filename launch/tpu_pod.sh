@@ -17,6 +17,5 @@ gcloud compute tpus tpu-vm scp "$ARCHIVE" "$NAME":atnas_jax.tar.gz --zone="$ZONE
 gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all --command="
     set -eu
     mkdir -p atnas_jax && tar -xzf atnas_jax.tar.gz -C atnas_jax && cd atnas_jax
-    [ -x .venv/bin/python ] || python3 -m venv .venv
-    .venv/bin/python -m pip install --quiet -e '.[tpu]'
-    exec .venv/bin/python -m launch.search --distributed $(printf '%q ' "$@")"
+    . launch/_environment.sh && prepare_environment '[tpu]'
+    exec \"\$PYTHON\" -m launch.search --distributed $(printf '%q ' "$@")"

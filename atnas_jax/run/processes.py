@@ -5,7 +5,6 @@ and says what it read. The rest follows: the same keys, the same state, the same
 signal or a disk of one process is agreed on here first. With one process nothing here costs anything.
 """
 
-import contextlib
 import json
 import os
 import zlib
@@ -152,7 +151,7 @@ def first_only(make: Callable[[], Any]) -> Any:
     return made[0] if made else _Nothing()
 
 
-class _Nothing(contextlib.nullcontext):
+class _Nothing:
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_, **__: None
 

@@ -37,7 +37,7 @@ def islands(
     space: SearchSpace,
     *,
     population: int = 20,
-    islands: int = 4,
+    islands: int | None = None,
     inner: str = "genetic",
     migrate_every: int = 5,
     migrants: int = 1,
@@ -52,7 +52,7 @@ def islands(
     Args:
         space: the space to search.
         population: P, genotypes of all islands together; a multiple of `islands`.
-        islands: G.
+        islands: G, each of at least three genotypes; None is the most, up to four, that divide P so.
         inner: the search of an island, a name of `INNER` with its own defaults.
         migrate_every: m, generations between exchanges.
         migrants: genotypes that an island sends.
@@ -63,12 +63,16 @@ def islands(
         ValueError: an option out of range.
     """
     check_common(population, tries)
-    check_range("islands", islands, 1, max(1, population // LEAST))
+    most = max(1, population // LEAST)
+    if islands is None:
+        islands = max(number for number in range(1, min(4, most) + 1) if population % number == 0)
+    check_range("islands", islands, 1, most)
     check_range("migrate_every", migrate_every, 1, None)
     if population % islands:
         raise ValueError(f"population={population} is not a multiple of islands={islands}; change one of them")
     size = population // islands
     check_range("migrants", migrants, 0, size // 2)
+    sent = migrants if islands > 1 else 0
     if inner not in INNER:
         raise ValueError(f"inner={inner!r} is unknown; allowed: {', '.join(INNER)}")
     search = INNER[inner](space, population=size, feasible=feasible, tries=tries)
@@ -95,7 +99,7 @@ def islands(
         fitness = clean(state, fitness)
         told = jax.vmap(search.tell)(state.islands, apart(genotypes), apart(fitness))
         due = (state.generation + 1) % migrate_every == 0
-        told = jax.tree.map(lambda new, old: jnp.where(due, new, old), migrate(told, migrants), told)
+        told = jax.tree.map(lambda new, old: jnp.where(due, new, old), migrate(told, sent), told)
         rows, scores = joined(told)
         return remember(state._replace(population=rows, fitness=scores, islands=told), genotypes, fitness)
 

@@ -3,7 +3,8 @@
 # e.g. sbatch --nodes=4 launch/slurm.sh --config=configs/omniglot_5w1s.py --workdir=runs/wide --mesh=tasks:2,population:8
 # One task per GPU, as jax takes them from Slurm; on CPU nodes: ATNAS_EXTRA= sbatch --gpus-per-task=0
 # --ntasks-per-node=1 launch/slurm.sh ...
-# Only task 0 touches the workdir. Shortly before the time limit each task gets SIGTERM, and the job is queued again.
+# Only task 0 touches the workdir. Two minutes before the time limit each task gets SIGTERM: submit the same again to go on.
+# A preempted job is queued again by itself.
 #SBATCH --job-name=atnas
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4

@@ -22,12 +22,15 @@ from atnas_jax.run.processes import anywhere, by_first, check_same, first_only, 
 from atnas_jax.run.progress import Progress
 from atnas_jax.run.traffic import traffic
 
-FLAGS = (
-    "--config=tests/run/tiny.py",
-    "--config.meta_test.rows=('adapted', 'best', 'conv4')",
-    "--config.meta_test.other_normalisation=False",
-    "--cpu_devices=2",
-)
+SMALLEST = {  # one block: compiling is most of the time of these tests
+    "space.chain.ops": (("conv3", "conv1"),),
+    "space.chain.depths": (1,),
+    "space.chain.strides": (2,),
+    "meta_test.rows": ("best",),
+    "meta_test.conv4": False,
+    "meta_test.other_normalisation": False,
+}
+FLAGS = ("--config=tests/run/tiny.py", "--cpu_devices=2", *(f"--config.{name}={SMALLEST[name]}" for name in SMALLEST))
 
 
 def _stopped_after(updates, monkeypatch, config, workdir, mesh=""):
@@ -55,9 +58,17 @@ def _assert_same(one, other):
 
 
 @pytest.fixture(scope="module")
-def began(short, tmp_path_factory):
-    """The short run as it was after two of its eight units, on four devices of a mesh of both axes; (workdir, the
-    compiled text of its programs)."""
+def undisturbed(tiny, tmp_path_factory):
+    """(config, workdir) of a run on the two devices that its two episodes a step take by default."""
+    config, workdir = tiny(SMALLEST), tmp_path_factory.mktemp("undisturbed")
+    search.across_task_search(config, str(workdir), quiet=True)
+    return config, workdir
+
+
+@pytest.fixture(scope="module")
+def began(undisturbed, tmp_path_factory):
+    """(workdir, text of the compiled programs) of the same run after two of its four units and its first generation,
+    on four devices of a mesh of both axes."""
     workdir, texts = tmp_path_factory.mktemp("began"), {}
 
     def compile_and_keep(mesh, function, *given):
@@ -67,7 +78,7 @@ def began(short, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiled, "compile_on", compile_and_keep)
-        _stopped_after(3, patch, short.config, workdir, "tasks:2,population:2")
+        _stopped_after(3, patch, undisturbed[0], workdir, "tasks:2,population:2")
     return workdir, texts
 
 
@@ -80,26 +91,27 @@ def _bytes_of(text, kind):
     )
 
 
-def test_what_the_programs_send_is_what_the_cost_model_counts(short, began):
+def test_what_the_programs_send_is_what_the_cost_model_counts(undisturbed, began):
     """On 2 x 2 devices half of what two gather is another's; a ring sum of two receives its size, of four 3/2 of it."""
-    counted = traffic(short.config, build(short.config, "tasks:2,population:2"))
+    config = undisturbed[0]
+    counted = traffic(config, build(config, "tasks:2,population:2"))
     train, fitness = began[1]["train_chunk"], began[1]["fitness"]
     assert _bytes_of(train, "all-gather") / 2 == counted["outer_step"]
     np.testing.assert_allclose(_bytes_of(train, "all-reduce"), counted["chunk"], rtol=0.01)
-    rungs = len(rungs_of(short.config, short.config.search.episodes))  # one sum in a loop over them
+    rungs = len(rungs_of(config, config.search.episodes))  # one sum in a loop over them
     assert _bytes_of(fitness, "all-reduce") * 1.5 * rungs == counted["generation"]
     assert "all-gather(" not in fitness
-    assert traffic(short.config, build(short.config), 1, 1)["search"] == 0
+    assert traffic(config, build(config), 1, 1)["search"] == 0
 
 
-def test_four_devices_then_one_then_two(short, began, tmp_path, monkeypatch):
-    workdir = shutil.copytree(began, tmp_path / "run")
+def test_four_devices_then_one_then_two(undisturbed, began, tmp_path, monkeypatch):
+    config, workdir = undisturbed[0], shutil.copytree(began[0], tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr(jax, "device_count", lambda: 1)
-        _stopped_after(3, patch, short.config, workdir)
+        _stopped_after(2, patch, config, workdir)
     monkeypatch.setattr(jax, "device_count", lambda: 2)
-    search.across_task_search(short.config, str(workdir), quiet=True)
-    _assert_same(short.workdir, workdir)
+    search.across_task_search(config, str(workdir), quiet=True)
+    _assert_same(undisturbed[1], workdir)
 
 
 def _free_port():
@@ -124,24 +136,23 @@ def _two_processes(repo, *flags):
     return [(process.returncode, *said) for process, said in zip(started, ended)]
 
 
-def test_two_processes_of_two_devices_end_where_one_would(short, began, repo, tmp_path):
+def test_two_processes_of_two_devices_end_where_one_would(undisturbed, began, repo, tmp_path):
     """Process 1 is given a workdir of its own, which it must neither need nor touch."""
-    workdir, other = shutil.copytree(began, tmp_path / "run"), tmp_path / "other"
-    data = f"--config.data.source={short.config.data.source}"
+    workdir, other = shutil.copytree(began[0], tmp_path / "run"), tmp_path / "other"
+    data = f"--config.data.source={undisturbed[0].data.source}"
     mesh = "--mesh=tasks:2,population:2"
     first, second = _two_processes(repo, (data, mesh, f"--workdir={workdir}"), (data, mesh, f"--workdir={other}"))
     assert first[0] == second[0] == 0, first[2] + second[2]
-    assert "goes on after 2 of 8 units" in first[2] and "4 of 4 devices" in first[2]
-    assert "adapted" in first[1] and "adapted" not in second[1] and "units" not in second[2]
+    assert "goes on after 2 of 4 units" in first[2] and "4 of 4 devices" in first[2]
+    assert "genotype chain:" in first[1] and "genotype chain:" not in second[1] and "units" not in second[2]
     assert not other.exists()
-    _assert_same(short.workdir, workdir)
+    _assert_same(undisturbed[1], workdir)
 
 
-def test_what_one_process_refuses_ends_all(short, repo, tmp_path):
+def test_what_one_process_refuses_ends_all(tiny_data, repo, tmp_path):
     """Process 1 has other settings."""
-    shared = (f"--config.data.source={short.config.data.source}", f"--workdir={tmp_path / 'run'}")
-    ended = _two_processes(repo, shared, (*shared, "--config.seed=1"))
-    for status, _, said in ended:
+    shared = (f"--config.data.source={tiny_data}", f"--workdir={tmp_path / 'run'}")
+    for status, _, said in _two_processes(repo, shared, (*shared, "--config.seed=1")):
         assert status == 2 and "error: process 1 of 2 has other settings than process 0" in said, said
     assert not (tmp_path / "run").exists()
 

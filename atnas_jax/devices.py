@@ -113,9 +113,12 @@ def spread(tree: PyTree, mesh: Mesh) -> PyTree:
 def gathered(tree: PyTree) -> PyTree:
     """Return arrays that are whole on every device as this process's own, so that no other has to join in using them.
 
-    With one process they are left on all of its devices.
+    With one process they are left on all of its devices. With several this waits until all of them are there: on a CPU
+    the messages of a program that still runs could be taken for those of the next.
     """
-    return tree if jax.process_count() == 1 else jax.tree.map(lambda x: x.addressable_data(0), tree)
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(lambda x: x.addressable_data(0), jax.block_until_ready(tree))
 
 
 def on_mesh(function: Callable, mesh: Mesh) -> Callable:

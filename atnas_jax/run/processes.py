@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.multihost_utils import broadcast_one_to_all, process_allgather
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from atnas_jax.types import PyTree
+from atnas_jax.types import Array, PyTree
 
 ENVIRONMENT = {"coordinator": "JAX_COORDINATOR_ADDRESS", "processes": "JAX_NUM_PROCESSES", "process": "JAX_PROCESS_ID"}
 REFUSALS = (ValueError, OSError)  # what the commands tell in one line
@@ -72,7 +72,7 @@ def is_first() -> bool:
 
 def anywhere(flag: bool) -> bool:
     """Return whether the flag holds in any process; all must ask."""
-    return flag if jax.process_count() == 1 else bool(process_allgather(np.int32(flag)).any())
+    return flag if jax.process_count() == 1 else bool(_of_all(np.asarray([flag], np.int32)).any())
 
 
 def together(function: Callable, *args: Any) -> Any:
@@ -88,7 +88,7 @@ def together(function: Callable, *args: Any) -> Any:
         value = function(*args)
     except REFUSALS as error:
         problem = error
-    failed = process_allgather(np.int32(problem is not None))
+    failed = _of_all(np.asarray([problem is not None], np.int32))[:, 0]
     if problem is not None:
         raise problem
     if failed.any():
@@ -125,8 +125,8 @@ def of_first(tree: PyTree) -> PyTree:
         return tree
     leaves, structure = jax.tree.flatten(tree)
     rows = [np.asarray(leaf) for leaf in leaves]
-    # As bytes: a sum over processes, which the broadcast is, would lose the sign of a zero.
-    found = broadcast_one_to_all(np.concatenate([np.ravel(row).view(np.uint8) for row in rows]))
+    # As bytes: the sum over processes that a broadcast is would lose the sign of a zero.
+    found = _from_first(np.concatenate([np.ravel(row).view(np.uint8) for row in rows]))
     ends = np.cumsum([row.nbytes for row in rows])
     back = [found[end - row.nbytes : end].view(row.dtype).reshape(row.shape) for end, row in zip(ends, rows)]
     return jax.tree.unflatten(structure, [jnp.asarray(x) for x in back])
@@ -134,7 +134,9 @@ def of_first(tree: PyTree) -> PyTree:
 
 def check_same(what: str, text: str) -> None:
     """Raise ValueError unless the text is the same in all processes."""
-    sums = np.atleast_1d(process_allgather(np.uint32(zlib.crc32(text.encode())))) if jax.process_count() > 1 else [0]
+    if jax.process_count() == 1:
+        return
+    sums = _of_all(np.asarray([zlib.crc32(text.encode())], np.uint32))[:, 0]
     for process, found in enumerate(sums):
         if found != sums[0]:
             raise ValueError(f"process {process} of {len(sums)} has other {what} than process 0; give all the same")
@@ -157,6 +159,36 @@ class _Nothing:
 
 
 def _text_of_first(text: str) -> str:
-    size = int(broadcast_one_to_all(np.int32(len(text.encode()))))
-    own = np.frombuffer(text.encode(), np.uint8) if is_first() else np.zeros(size, np.uint8)
-    return broadcast_one_to_all(own).astype(np.uint8).tobytes().decode()
+    own = np.frombuffer(text.encode(), np.uint8)
+    size = int(_from_first(np.asarray([own.size], np.int32))[0])
+    return _from_first(own if is_first() else np.zeros(size, np.uint8)).tobytes().decode()
+
+
+def _of_all(row: np.ndarray) -> np.ndarray:
+    """Return [processes, n], the rows [n] of all."""
+    return _meet(_same, row)
+
+
+def _from_first(row: np.ndarray) -> np.ndarray:
+    """Return the row [n] of process 0."""
+    return _meet(_sum, row if is_first() else np.zeros_like(row))
+
+
+def _meet(function: Callable, row: np.ndarray) -> np.ndarray:
+    """Return function(rows [processes, n]).
+
+    `multihost_utils` waits for the first device alone. On a CPU the others could then still be sending when the next
+    program begins to, and its messages be taken for theirs.
+    """
+    mesh = Mesh(np.asarray(jax.devices()).reshape(jax.process_count(), -1), ("process", "own"))
+    rows = jax.make_array_from_process_local_data(NamedSharding(mesh, PartitionSpec("process")), row[None])
+    found = jax.jit(function, out_shardings=NamedSharding(mesh, PartitionSpec()))(rows)
+    return np.asarray(jax.block_until_ready(found).addressable_data(0))
+
+
+def _same(rows: Array) -> Array:
+    return rows
+
+
+def _sum(rows: Array) -> Array:
+    return rows.sum(0, dtype=rows.dtype)

@@ -31,6 +31,7 @@ setup(
         "cuda": ["jax[cuda12]>=0.10"],
         "onnx": ["onnx>=1.19", "onnxruntime>=1.22"],
         "test": ["onnx>=1.19", "onnxruntime>=1.22", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.12"],
+        "tpu": ["jax[tpu]>=0.10"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from atnas_jax.data.augment import pseudo_queries
+from atnas_jax.devices import Axis
 from atnas_jax.evaluate import drop_infeasible, evaluate
 from atnas_jax.search.variation import Feasible
 from atnas_jax.space.slots import SearchSpace, mask_of
@@ -78,7 +79,7 @@ def adapt_architecture(
     generations: int,
     batch: int = 1,
     feasible: Feasible | None = None,
-    axis: str | None = None,
+    axis: Axis | None = None,
     score: Callable[[Array], Array] | None = None,
 ) -> tuple[Array, Array]:
     """Search for the genotype that does best on pseudo-episodes; jittable.

@@ -1,20 +1,29 @@
 """Work spread over devices: all run one program on the same values, and each takes its share of the rows.
 
-A function that is spread names the mapped axis (`axis`) and is called through `on_mesh`; without one it is for a single
-device. What leaves it is the same on every device, to the bit, and does not depend on how many there are.
+A function that is spread names the mapped axis or axes (`axis`) and is called through `on_mesh`; without one it is for
+a single device. What leaves it is the same on every device, to the bit, and does not depend on how many there are, up
+to `LANES` of them.
+
+One mesh serves all: the episodes of an outer step are shared along its axis of tasks, each line of the population axis
+doing the same; an evaluation is shared by all of its devices. With several processes every one runs the same host loop
+on values of its own, and they meet in these programs alone, see `run/processes.py`.
 """
 
 import math
+import re
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from atnas_jax.types import Array, PyTree
 
-AXIS = "devices"
+Axis = str | tuple[str, ...]
+TASKS, POPULATION = "tasks", "population"
+AXIS = (TASKS, POPULATION)  # all devices of a mesh
 CPU_OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
     "xla_disable_hlo_passes": "cse_barrier_expander",
@@ -22,19 +31,94 @@ CPU_OPTIONS = {
 LANES = 8  # partial sums of a sum over rows, whose order is then that of the rows on up to as many devices
 
 
-def make_mesh(number: int) -> Mesh:
-    """Return a mesh of the first `number` devices."""
-    return Mesh(jax.devices()[:number], (AXIS,), axis_types=(AxisType.Auto,))
+def make_mesh(tasks: int, population: int = 1) -> Mesh:
+    """Return a mesh of the first devices of each process, as many as `tasks` times `population`.
+
+    Neighbours along the axis of tasks sit in one process where they can, since gradients cross it in every outer step.
+
+    Raises:
+        ValueError: the processes cannot have equal shares.
+    """
+    number, processes = tasks * population, jax.process_count()
+    if number % processes:
+        raise ValueError(f"{number} devices cannot be shared equally by {processes} processes; give a multiple of them")
+    first = [device for p in range(processes) for device in jax.local_devices(p)[: number // processes]]
+    grid = np.asarray(first).reshape(population, tasks).T
+    return Mesh(grid, AXIS, axis_types=(AxisType.Auto,) * 2)
 
 
 def devices_for(rows: int) -> int:
-    """Return how many of the devices can have the same number of `rows`: the largest divisor that there are."""
-    return max(number for number in range(1, jax.device_count() + 1) if rows % number == 0)
+    """Return how many of the devices can have the same number of `rows`: the largest divisor that there are.
+
+    Raises:
+        ValueError: there are more processes than that, or they cannot have equal shares.
+    """
+    processes = jax.process_count()
+    fitting = [n for n in range(1, jax.device_count() + 1) if rows % n == 0 and n % processes == 0]
+    if not fitting:
+        raise ValueError(
+            f"train.tasks / train.task_batch is {rows}, which {processes} processes cannot share; make it a multiple, "
+            f"or give --mesh=tasks:1,population:{jax.device_count()}"
+        )
+    return max(fitting)
+
+
+def mesh_for(rows: int, layout: str = "") -> Mesh:
+    """Return the mesh of a run whose outer steps have so many `rows`.
+
+    Args:
+        rows: episodes of an outer step, or chunks of them, that devices share.
+        layout: "tasks:A,population:B", where A times B is the number of devices and A divides the rows; "" takes as
+            many devices as can share the rows, all along the axis of tasks.
+
+    Raises:
+        ValueError: the layout is none, or does not fit the devices or the rows.
+    """
+    if not layout:
+        return make_mesh(devices_for(rows))
+    found = re.fullmatch(r"tasks:([1-9]\d*),population:([1-9]\d*)", layout)
+    if not found:
+        raise ValueError(f"--mesh is {layout!r}; it must be like tasks:4,population:2, of whole numbers above 0")
+    tasks, population = map(int, found.groups())
+    if tasks * population != (number := jax.device_count()):
+        raise ValueError(f"--mesh={layout} is of {tasks * population} devices; make it of the {number} that there are")
+    if rows % tasks:
+        raise ValueError(
+            f"--mesh={layout} cannot share train.tasks / train.task_batch, which is {rows}; give tasks:N with N one of "
+            f"its divisors, such as tasks:{math.gcd(rows, tasks)}"
+        )
+    return make_mesh(tasks, population)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
     """Return the sharding of what is whole on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def spread(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Return values that every process has as arrays that are whole on every device of the mesh."""
+    whole = replicated(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, whole)
+
+    def one(x):
+        if isinstance(x, jax.Array) and x.sharding == whole:
+            return x
+        own = [jax.device_put(x, device) for device in mesh.local_devices]
+        return jax.make_array_from_single_device_arrays(own[0].shape, whole, own)
+
+    return jax.tree.map(one, tree)
+
+
+def gathered(tree: PyTree) -> PyTree:
+    """Return arrays that are whole on every device as this process's own, so that no other has to join in using them.
+
+    With one process they are left on all of its devices. With several this waits until all of them are there: on a CPU
+    the messages of a program that still runs could be taken for those of the next.
+    """
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(lambda x: x.addressable_data(0), jax.block_until_ready(tree))
 
 
 def on_mesh(function: Callable, mesh: Mesh) -> Callable:
@@ -49,7 +133,7 @@ def compile_on(mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, .
     Args:
         mesh: of the devices.
         function: of arrays and pytrees of arrays.
-        args: arrays of the shapes that it will be called with, which must then be `replicated`.
+        args: arrays of the shapes that it will be called with, `spread` on the mesh.
         donate: arguments whose buffers may be reused.
     """
     whole = replicated(mesh)
@@ -57,19 +141,19 @@ def compile_on(mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, .
     return jitted.lower(*args).compile(compiler_options=compiler_options())
 
 
-def place(axis: str | None) -> tuple[int, int | Array]:
+def place(axis: Axis | None) -> tuple[int, int | Array]:
     """Return how many devices share the work, and the number of this one."""
     return (1, 0) if axis is None else (lax.axis_size(axis), lax.axis_index(axis))
 
 
-def map_rows(f: Callable[[PyTree], PyTree], xs: PyTree, batch: int = 1, axis: str | None = None) -> PyTree:
+def map_rows(f: Callable[[PyTree], PyTree], xs: PyTree, batch: int = 1, axis: Axis | None = None) -> PyTree:
     """Return f of every row, computed by the devices in equal shares.
 
     Args:
         f: one row of `xs` -> a pytree of arrays.
         xs: a pytree of arrays [n,...].
         batch: rows that are vmapped together; 1 is a loop.
-        axis: the mapped axis of the devices, None on one.
+        axis: the mapped axis or axes of the devices, None on one.
 
     Returns:
         A pytree of arrays [n,...].
@@ -85,11 +169,12 @@ def map_rows(f: Callable[[PyTree], PyTree], xs: PyTree, batch: int = 1, axis: st
     return jax.tree.map(lambda x: x[:rows], lax.all_gather(found, axis, tiled=True))
 
 
-def sum_rows(f: Callable[[PyTree], PyTree], xs: PyTree, axis: str | None = None) -> PyTree:
+def sum_rows(f: Callable[[PyTree], PyTree], xs: PyTree, axis: Axis | None = None) -> PyTree:
     """Return the sum of f over rows, one row at a time on each device.
 
     The rows are summed in `LANES` lanes or fewer, which are then added, whatever the number of devices; so the memory
-    of the sum does not grow with the rows either.
+    of the sum does not grow with the rows either. More devices than that add their sums in an order of their own, as
+    the gradients of all of them would fill each.
 
     Args:
         f: one row of `xs` -> a pytree of float arrays.
@@ -104,7 +189,7 @@ def sum_rows(f: Callable[[PyTree], PyTree], xs: PyTree, axis: str | None = None)
     if rows % devices:
         raise ValueError(f"{rows} rows cannot be shared by {devices} devices; give a multiple of {devices}")
     lanes = math.gcd(rows, LANES)
-    lanes = devices if lanes % devices else lanes
+    lanes = devices if devices > LANES or lanes % devices else lanes
     own = number * (lanes // devices)
     xs = jax.tree.map(lambda x: x.reshape(lanes, rows // lanes, *x.shape[1:]), xs)
     xs = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, own, lanes // devices), xs)
@@ -117,8 +202,28 @@ def sum_rows(f: Callable[[PyTree], PyTree], xs: PyTree, axis: str | None = None)
         return jax.tree.map(jnp.add, total, f(row, *held)), None
 
     sums = lax.map(lambda lane: lax.scan(add, zeros, lane)[0], xs)
+    if devices > LANES:
+        return jax.tree.map(lambda x: lax.psum(x[0], axis), sums)
     sums = sums if axis is None else lax.all_gather(sums, axis, tiled=True)
     return jax.tree.map(lambda x: x.sum(0), sums)
+
+
+def agreed(tree: PyTree, axis: str = POPULATION) -> PyTree:
+    """Return the values of the first line of devices along an axis on all of them, bit for bit.
+
+    Lines that do the same would drift apart where a device's arithmetic is not repeatable, as atomic sums of a GPU.
+    """
+    if lax.axis_size(axis) == 1:
+        return tree
+
+    def one(x):
+        # A sum of bits, as a float sum with zeros would lose the sign of a zero, and a gather would hold all lines.
+        floats = jnp.issubdtype(x.dtype, jnp.floating)
+        bits = lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}") if floats else x.astype(jnp.int32)
+        bits = lax.psum(jnp.where(lax.axis_index(axis) == 0, bits, 0), axis)
+        return lax.bitcast_convert_type(bits, x.dtype) if floats else bits.astype(x.dtype)
+
+    return jax.tree.map(one, tree)
 
 
 def compiler_options() -> dict[str, str]:

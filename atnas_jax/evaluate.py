@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from atnas_jax.devices import map_rows, sum_rows
+from atnas_jax.devices import Axis, map_rows, sum_rows
 from atnas_jax.meta.losses import accuracy, cross_entropy
 from atnas_jax.search.variation import Feasible
 from atnas_jax.types import Array, Episode, Evaluation, MetaLearner, Params
@@ -23,7 +23,7 @@ def score(learner: MetaLearner, params: Params, mask: Array, episode: Episode) -
 
 
 def score_each(
-    learner: MetaLearner, params: Params, masks: Array, episodes: Episode, batch: int = 1, axis: str | None = None
+    learner: MetaLearner, params: Params, masks: Array, episodes: Episode, batch: int = 1, axis: Axis | None = None
 ) -> tuple[Array, Array]:
     """Score mask t on episode t; masks [T,E,O], episodes [T,...] -> accuracy and loss, float32 [T] each."""
     return map_rows(lambda pair: score(learner, params, *pair), (masks, episodes), batch, axis)
@@ -36,7 +36,7 @@ def evaluate(
     episodes: Episode,
     objectives: Callable[[Array, Array], Array] | None = None,
     batch: int = 1,
-    axis: str | None = None,
+    axis: Axis | None = None,
 ) -> Evaluation:
     """Score every mask on every episode; the memory of it does not grow with P.
 
@@ -66,7 +66,7 @@ def evaluate(
 
 
 def mask_gradient(
-    learner: MetaLearner, params: Params, mask: Array, episodes: Episode, batch: int = 1, axis: str | None = None
+    learner: MetaLearner, params: Params, mask: Array, episodes: Episode, batch: int = 1, axis: Axis | None = None
 ) -> tuple[Array, Array, Array]:
     """Differentiate the mean query loss after adaptation with respect to one mask.
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from atnas_jax.devices import map_rows
+from atnas_jax.devices import Axis, map_rows
 from atnas_jax.meta.losses import cross_entropy
 from atnas_jax.types import Array, Episode, MetaLearner, Model, Params
 
@@ -99,7 +99,7 @@ def synflow(model: Model) -> Proxy:
 
 
 def score_by_proxy(
-    proxy: Proxy, params: Params, masks: Array, episodes: Episode, batch: int = 1, axis: str | None = None
+    proxy: Proxy, params: Params, masks: Array, episodes: Episode, batch: int = 1, axis: Axis | None = None
 ) -> Array:
     """Return float32 [P], the mean of a proxy over the support sets of episodes.
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from atnas_jax.devices import place
+from atnas_jax.devices import Axis, place
 from atnas_jax.evaluate import score
 from atnas_jax.types import Array, Episode, MetaLearner, Params
 
@@ -45,7 +45,7 @@ def race(
     order: Array,
     rungs: Array,
     batch: int = 1,
-    axis: str | None = None,
+    axis: Axis | None = None,
     worth: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """Score masks on episodes, dropping those behind on the way; one program whatever the rungs are.

@@ -7,21 +7,26 @@ from absl import flags
 from ml_collections import config_flags
 
 from atnas_jax.run.config import check_config
+from atnas_jax.run.processes import is_first
 from atnas_jax.run.results import results_table
 from atnas_jax.run.search import across_task_search
-from launch import _main
+from launch import _main, _processes
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), configs/NAME.py.")
 flags.mark_flag_as_required("config")  # a default would be read before the flags, and its errors not be caught
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, made where absent.", required=True)
 _QUIET = flags.DEFINE_bool("quiet", False, "Show no progress.")
+_MESH = flags.DEFINE_string("mesh", "", "Of all devices, as tasks:4,population:2; default: one episode a device.")
+flags.adopt_module_key_flags(_processes)
 
 
 def main(_: list[str]) -> None:
     """Check the config, search, and print the final table."""
     check_config(_CONFIG.value)
-    results = across_task_search(_CONFIG.value, _WORKDIR.value, quiet=_QUIET.value)
-    print(results_table(results))
+    _processes.join()
+    results = across_task_search(_CONFIG.value, _WORKDIR.value, quiet=_QUIET.value, mesh=_MESH.value)
+    if is_first():
+        print(results_table(results))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,19 @@ import pytest
 
 from atnas_jax import devices
 from atnas_jax.bench.works import Sizes, draw_episodes, space_of
-from atnas_jax.devices import AXIS, compiler_options, devices_for, make_mesh, map_rows, on_mesh, sum_rows
+from atnas_jax.devices import (
+    AXIS,
+    POPULATION,
+    TASKS,
+    agreed,
+    compiler_options,
+    devices_for,
+    make_mesh,
+    map_rows,
+    mesh_for,
+    on_mesh,
+    sum_rows,
+)
 from atnas_jax.meta.learners import make_learner
 from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.space.slots import mask_of, random_genotypes
@@ -16,15 +28,16 @@ from atnas_jax.space.slots import mask_of, random_genotypes
 pytestmark = pytest.mark.usefixtures("few_optimisations")
 
 
-def on(number, function, *args):
-    return jax.tree.map(np.asarray, jax.jit(on_mesh(function, make_mesh(number)))(*args))
+def on(shape, function, *args):
+    mesh = make_mesh(*shape) if isinstance(shape, tuple) else make_mesh(shape)
+    return jax.tree.map(np.asarray, jax.jit(on_mesh(function, mesh))(*args))
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("shape", [1, 2, 3, 4, (2, 2), (1, 3)])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_rows_are_shared_and_come_back_in_order(number, batch):
+def test_rows_are_shared_and_come_back_in_order(shape, batch):
     rows = jnp.arange(7.0)
-    found = on(number, lambda rows: map_rows(lambda x: {"twice": 2 * x}, rows, batch, AXIS), rows)
+    found = on(shape, lambda rows: map_rows(lambda x: {"twice": 2 * x}, rows, batch, AXIS), rows)
     np.testing.assert_array_equal(found["twice"], 2 * rows)
     np.testing.assert_array_equal(map_rows(lambda x: 2 * x, rows), 2 * rows)
 
@@ -39,6 +52,54 @@ def test_a_sum_over_rows_does_not_depend_on_the_number_of_devices():
         np.testing.assert_array_equal(on(number, lambda rows: sum_rows(jnp.sin, rows, AXIS), rows), alone)
 
 
+def test_more_devices_than_lanes_add_in_an_order_of_their_own(monkeypatch):
+    monkeypatch.setattr(devices, "LANES", 2)
+    rows = jax.random.normal(jax.random.key(0), (8, 100))
+    mesh = make_mesh(4)
+    summed = jax.jit(on_mesh(lambda rows: sum_rows(jnp.sin, rows, AXIS), mesh))
+    np.testing.assert_allclose(summed(rows), np.sin(rows).sum(0), atol=1e-5)
+    text = summed.lower(rows).compile().as_text()
+    assert "all-reduce" in text and "all-gather" not in text
+
+
+def test_lines_of_devices_agree_on_the_values_of_the_first():
+    """Each device finds its own number on the population axis; without agreement they would differ."""
+
+    def own():
+        line = jax.lax.axis_index(POPULATION)
+        found = {"float": jnp.where(line == 0, jnp.asarray([-0.0, 5.0]), 7.0), "int": 3 + line, "bool": line > 0}
+        return jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS), (found, agreed(found)))
+
+    before, after = on((2, 2), own)
+    assert sorted(before["int"]) == [3, 3, 4, 4]
+    assert after["float"].tobytes() == np.asarray([[-0.0, 5.0]] * 4, np.float32).tobytes()
+    assert after["int"].tolist() == [3] * 4 and after["bool"].tolist() == [False] * 4
+
+
+def test_the_layout_of_the_mesh_is_the_one_asked_for():
+    for rows, layout, shape in [(6, "", (3, 1)), (4, "", (4, 1)), (4, "tasks:2,population:2", (2, 2)),
+                                (2, "tasks:1,population:4", (1, 4))]:  # fmt: skip
+        assert tuple(mesh_for(rows, layout).shape.values()) == shape
+    assert list(mesh_for(4, "tasks:2,population:2").devices[:, 0]) == jax.devices()[:2]  # neighbours share gradients
+
+
+@pytest.mark.parametrize(
+    ("layout", "says"),
+    [
+        ("tasks:4", "must be like tasks:4,population:2"),
+        ("population:2,tasks:2", "must be like tasks:4,population:2"),
+        ("tasks:0,population:4", "must be like tasks:4,population:2"),
+        ("tasks:4,population:2", "is of 8 devices; make it of the 4 that there are"),
+        ("tasks:1,population:2", "is of 2 devices; make it of the 4 that there are"),
+        ("tasks:4,population:1", r"cannot share train.tasks / train.task_batch, which is 6; .* such as tasks:2"),
+    ],
+)
+def test_a_layout_that_does_not_fit_is_one_line(layout, says):
+    with pytest.raises(ValueError, match=says) as error:
+        mesh_for(6, layout)
+    assert "\n" not in str(error.value)
+
+
 def test_rows_that_cannot_be_shared_are_refused():
     with pytest.raises(ValueError, match="7 rows cannot be shared by 2 devices; give a multiple of 2"):
         on(2, lambda rows: sum_rows(jnp.sin, rows, AXIS), jnp.arange(7.0))
@@ -48,6 +109,10 @@ def test_rows_that_cannot_be_shared_are_refused():
 def test_only_so_many_devices_are_taken_as_share_the_rows(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
     assert [devices_for(rows) for rows in (1, 2, 6, 7, 16)] == [1, 2, 6, 7, 8]
+    monkeypatch.setattr(jax, "process_count", lambda: 4)  # each takes part with as many devices
+    assert [devices_for(rows) for rows in (4, 8, 12)] == [4, 8, 4]
+    with pytest.raises(ValueError, match=r"is 6, which 4 processes cannot share; .*--mesh=tasks:1,population:8"):
+        devices_for(6)
 
 
 @pytest.mark.parametrize("name", ["maml", "reptile"])
@@ -62,8 +127,8 @@ def test_an_outer_step_is_the_same_on_any_number_of_devices(name):
 
     state = jax.jit(learner(None).init)(jax.random.key(0))
     alone = jax.tree.map(np.asarray, jax.jit(learner(None).step)(state, masks, draw_episodes(sizes)))
-    for number in (1, 2, 4):
-        found = on(number, learner(AXIS).step, state, masks, draw_episodes(sizes))
+    for shape in (1, 2, 4, (2, 2)):
+        found = on(shape, learner(TASKS).step, state, masks, draw_episodes(sizes))
         jax.tree.map(np.testing.assert_array_equal, found, alone)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from atnas_jax.data.augment import warp
 from atnas_jax.data.table import ClassTable, split_classes
-from atnas_jax.devices import map_rows
+from atnas_jax.devices import Axis, map_rows
 from atnas_jax.rng import stream
 from atnas_jax.types import Array, Episode
 
@@ -86,7 +86,7 @@ def sample_episodes(
     spec: EpisodeSpec,
     number: int,
     normalise: Normalise = RAW,
-    axis: str | None = None,
+    axis: Axis | None = None,
 ) -> Episode:
     """Draw `number` independent episodes; every field of the result has a leading T = number.
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from atnas_jax.data.episodes import EpisodeSpec
 from atnas_jax.data.sources import load
 from atnas_jax.data.table import DataSet, channel_statistics, check_episode_spec
-from atnas_jax.devices import AXIS, devices_for, make_mesh, replicated
+from atnas_jax.devices import TASKS, mesh_for, spread
 from atnas_jax.meta.distill import Teacher
 from atnas_jax.meta.learners import make_learner
 from atnas_jax.meta.reptile import PathLength
@@ -108,16 +108,20 @@ def evaluation_learner(
     return _learner(config, space, image_shape, ways, normalisation, steps)
 
 
-def build(config: ConfigDict) -> Parts:
+def build(config: ConfigDict, mesh: str = "") -> Parts:
     """Load the data and build everything that a search across tasks needs.
+
+    Args:
+        config: of the run.
+        mesh: the layout of the devices, see `mesh_for`; it is no setting, as a run may go on with other devices.
 
     Raises:
         ValueError, FileNotFoundError: one line that says what does not fit.
     """
+    train, test = config.train, config.protocol
+    devices = mesh_for(train.tasks // train.task_batch, mesh)
     dataset, space = load_data(config), make_space(config)
     image_shape = tuple(dataset.table.images.shape[1:])
-    train, test = config.train, config.protocol
-    mesh = make_mesh(devices_for(train.tasks // train.task_batch))
     cost = jax.jit(make_cost(config, space, image_shape, test.ways))
     if config.meta_test.conv4 or config.search.anchor != "never":
         _check_hand_made(space)
@@ -129,8 +133,8 @@ def build(config: ConfigDict) -> Parts:
     reordering(config, space)
     alone = _learner(config, space, image_shape, train.ways, "", config.learner.inner_steps)
     return Parts(
-        mesh=mesh,
-        dataset=dataclasses.replace(dataset, table=jax.device_put(dataset.table, replicated(mesh))),
+        mesh=devices,
+        dataset=dataclasses.replace(dataset, table=spread(dataset.table, devices)),
         normalise=channel_statistics(dataset),
         space=space,
         image_shape=image_shape,
@@ -219,5 +223,5 @@ def _learner(config, space, image_shape, ways, normalisation, inner_steps, teach
         length=PathLength(learner.leap_loss, learner.leap_norm),
         teacher=teacher,
         task_batch=config.train.task_batch,
-        axis=AXIS,
+        axis=TASKS,
     )

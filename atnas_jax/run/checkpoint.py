@@ -15,14 +15,21 @@ import orbax.checkpoint as ocp
 from atnas_jax.types import PyTree
 
 Checkpoints = ocp.CheckpointManager
+# Of several processes the first alone, which has all of the state, opens checkpoints, see `processes.py`.
+ALONE = {"create": False, "multiprocessing_options": ocp.options.MultiprocessingOptions(active_processes={0})}
 
 
 def open_checkpoints(workdir: str, keep: int = 2) -> Checkpoints:
     """Open, or make, the checkpoints of a run; the last `keep` stay, what a killed process left half-written goes."""
+    folder = os.path.join(os.path.abspath(workdir), "checkpoints")
+    os.makedirs(folder, exist_ok=True)
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        max_to_keep=keep,
+        enable_async_checkpointing=False,
+        cleanup_tmp_directories=True,
+        **(ALONE if jax.process_count() > 1 else {}),
     )
-    return ocp.CheckpointManager(os.path.join(os.path.abspath(workdir), "checkpoints"), options=options)
+    return ocp.CheckpointManager(folder, options=options)
 
 
 def save(manager: Checkpoints, step: int, state: PyTree, meta: dict[str, Any]) -> None:

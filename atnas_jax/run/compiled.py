@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from atnas_jax.data.cache import cache_folder
-from atnas_jax.devices import compile_on, make_mesh, replicated
+from atnas_jax.devices import compile_on, gathered, make_mesh, spread
 
 
 def compiled(
@@ -36,6 +36,7 @@ def compiled(
 
     def call(*args):
         shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(args))
+        args = spread(args, mesh)
         if shapes not in programs:
             began = time.perf_counter()
             with _no_collection():
@@ -44,7 +45,7 @@ def compiled(
             clock["compile_s"] += seconds
             if note is not None:
                 note(f"compiled {function.__name__} in {seconds:.1f} s; {memory_mb(programs[shapes]):,.0f} MB a device")
-        return programs[shapes](*jax.device_put(args, replicated(mesh)))
+        return gathered(programs[shapes](*args))
 
     return call
 

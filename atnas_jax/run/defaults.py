@@ -212,7 +212,10 @@ def _strategy_options() -> dict:
         "stages": placeholder(int),  # of "staged"
         "beam": placeholder(int),  # of "staged"
         "rounds": placeholder(int),  # of "staged": generations of a stage
-        "inner": placeholder(str),  # of "staged": the search within a stage
+        "inner": placeholder(str),  # of "staged": the search within a stage; of "islands": "genetic", "regularised"
+        "islands": placeholder(int),  # of "islands"; divides search.population into 3 or more
+        "migrate_every": placeholder(int),  # of "islands": generations between exchanges
+        "migrants": placeholder(int),  # of "islands": genotypes that each sends to the next
         # Of "nao" and "predictor", which learn from a pool of evaluated genotypes.
         "seeds": placeholder(int),  # evaluations of random genotypes before the first fit
         "refit": placeholder(int),  # evaluations between fits

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from atnas_jax.devices import AXIS, map_rows
+from atnas_jax.devices import AXIS, Axis, map_rows
 from atnas_jax.nets.supernet import make_activations, make_supernet
 from atnas_jax.proxies import Proxy, grad_norm, naswot, score_by_proxy, synflow
 from atnas_jax.run.build import evaluation_learner
@@ -31,7 +31,7 @@ def make_proxy(
 
 
 def support_score(
-    config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int], ways: int, axis: str | None = None
+    config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int], ways: int, axis: Axis | None = None
 ) -> Callable[[Params, Array, Array], Callable[[Array], Array] | None]:
     """Return of(params, support_x, support_y) -> the `score` of `adapt_architecture`: None with adapt.score "loss"."""
     if config.adapt.score == "loss":

@@ -15,6 +15,7 @@ from atnas_jax.run.config import check_config, chunk_of, evaluation_steps, store
 from atnas_jax.run.evidence import NOTHING, Asked, check_asked, gather, kept_evidence, with_rows
 from atnas_jax.run.meta_network import MetaNetwork, save_meta_network
 from atnas_jax.run.meta_test import meta_test, open_bench
+from atnas_jax.run.processes import by_first, check_same, is_first, together
 from atnas_jax.run.progress import Progress, make_progress
 from atnas_jax.run.results import SCHEMA, check_results, peak_memory_mb, versions, write_results
 from atnas_jax.run.state import RunState, keep_config, ranked_population, restore_run
@@ -22,13 +23,14 @@ from atnas_jax.run.units import run_units
 from atnas_jax.space.text import space_to_dict, to_text
 
 
-def across_task_search(config: ConfigDict, workdir: str, *, quiet: bool = False) -> dict[str, Any]:
+def across_task_search(config: ConfigDict, workdir: str, *, quiet: bool = False, mesh: str = "") -> dict[str, Any]:
     """Search across tasks, or go on with a search that was stopped, and report it.
 
     Args:
         config: see `run/defaults.py`.
         workdir: where config.json, checkpoints/, metrics.csv, metrics.jsonl and results.json live.
         quiet: show no progress.
+        mesh: the layout of the devices, such as "tasks:4,population:2", see `devices.mesh_for`.
 
     Returns:
         What results.json holds, see README; a finished run is read, not run again.
@@ -37,22 +39,24 @@ def across_task_search(config: ConfigDict, workdir: str, *, quiet: bool = False)
         ValueError, FileNotFoundError: one line that says what does not fit, before anything is compiled.
     """
     check_config(config)
-    if (done := finished(workdir)) is not None:
-        keep_config(workdir, config)
+    check_same("settings", config.to_json())
+    if (done := by_first(finished, workdir)) is not None:
+        by_first(keep_config, workdir, config)
         return done
-    parts = build(config)
-    keep_config(workdir, config)
+    parts = together(build, config, mesh)
+    check_same("data", parts.dataset.fingerprint)
+    by_first(keep_config, workdir, config)
     chunks = config.train.steps // chunk_of(config)
     weights = {"meta_train": chunks, "control": chunks * config.meta_test.conv4, "meta_test": chunks / 2}
-    progress = make_progress({name: weight for name, weight in weights.items() if weight}, quiet)
+    progress = make_progress({name: weight for name, weight in weights.items() if weight}, quiet or not is_first())
     progress.note(f"{parts.mesh.size} of {jax.device_count()} devices ({jax.devices()[0].device_kind}) share each step")
     try:
         state, notes = run_units(config, parts, workdir, progress)
-        save_meta_network(workdir, meta_network(config, parts, state))
+        by_first(save_meta_network, workdir, meta_network(config, parts, state))
         results = report(config, parts, state, notes, progress)
     finally:
         progress.close()
-    write_results(workdir, results)
+    by_first(write_results, workdir, results)
     return results
 
 

@@ -12,6 +12,7 @@ from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, hand_made
 from atnas_jax.run.checkpoint import Checkpoints, restore_latest
 from atnas_jax.run.files import write_whole
+from atnas_jax.run.processes import by_first, of_first
 from atnas_jax.types import Array, MetaState, PyTree
 
 
@@ -43,7 +44,7 @@ def restore_run(checkpoints: Checkpoints, config: ConfigDict, parts: Parts) -> t
     Raises:
         ValueError: the run was begun on other data, or with another config.
     """
-    if (found := restore_latest(checkpoints, init_state(config, parts))) is None:
+    if (found := _restored(checkpoints, init_state(config, parts))) is None:
         return None
     began, now = found[1]["fingerprint"], parts.dataset.fingerprint
     if began != now:
@@ -52,6 +53,19 @@ def restore_run(checkpoints: Checkpoints, config: ConfigDict, parts: Parts) -> t
             f"{began}; bring that data back, or type another --workdir"
         )
     return found
+
+
+def _restored(checkpoints: Checkpoints, template: RunState) -> tuple[RunState, dict[str, Any]] | None:
+    found = [template]
+
+    def read() -> dict[str, Any] | None:
+        if (latest := restore_latest(checkpoints, template)) is None:
+            return None
+        found[0], notes = latest
+        return notes
+
+    notes = by_first(read)
+    return None if notes is None else (of_first(found[0]), notes)
 
 
 def ranked_population(state: RunState) -> Array:

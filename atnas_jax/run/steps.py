@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from atnas_jax.data.episodes import fixed_episodes, repeated, sample_episodes
-from atnas_jax.devices import AXIS
+from atnas_jax.devices import AXIS, TASKS, agreed
 from atnas_jax.evaluate import drop_infeasible, mask_gradient
 from atnas_jax.race import fitness_of, race
 from atnas_jax.rng import stream
@@ -141,11 +141,11 @@ def make_train(
     def train_chunk(meta, masks, table, seed=config.seed):
         def one(meta, masks):
             key = stream(seed, "train", meta.step)
-            episodes = sample_episodes(key, table, table.meta_train, parts.train_spec, tasks, parts.normalise, AXIS)
+            episodes = sample_episodes(key, table, table.meta_train, parts.train_spec, tasks, parts.normalise, TASKS)
             return learner.step(prepare(meta), masks, repeated(episodes, shared))
 
         meta, metrics = jax.lax.scan(one, meta, masks)
-        return meta, jax.tree.map(jnp.mean, metrics)
+        return agreed((meta, jax.tree.map(jnp.mean, metrics)))
 
     return train_chunk
 
@@ -190,10 +190,10 @@ def make_descend(config: ConfigDict, parts: Parts, scorer: MetaLearner, feasible
             noise, drawn = stream(key, "mask"), stream(key, "episodes")
             episodes = sample_episodes(drawn, table, table.meta_valid, parts.test_spec, train.tasks, parts.normalise)
             mask = strategy.relax(noise, search)
-            loss, right, slope = mask_gradient(scorer, params, mask, episodes, train.task_batch, AXIS)
+            loss, right, slope = mask_gradient(scorer, params, mask, episodes, train.task_batch, TASKS)
             return strategy.tell_grad(noise, search, loss, slope), right
 
-        search, right = jax.lax.scan(one, search, jnp.arange(turns))
+        search, right = agreed(jax.lax.scan(one, search, jnp.arange(turns)))
         asked = strategy.ask(stream(config.seed, "ask", generation), search)
         likely = drop_infeasible(feasible, asked, log_probability(search.logits, asked)[:, None])
         return strategy.tell(search, asked, likely), jnp.where(jnp.isfinite(likely).any(), right.mean(), -jnp.inf)

@@ -21,6 +21,7 @@ from atnas_jax.run.compiled import stopwatch
 from atnas_jax.run.config import chunk_of
 from atnas_jax.run.metrics import Metrics, open_metrics
 from atnas_jax.run.outer import outer_schedule
+from atnas_jax.run.processes import anywhere, by_first, first_only
 from atnas_jax.run.progress import Progress
 from atnas_jax.run.state import RunState, init_state, restore_run
 from atnas_jax.run.steps import Programs, make_programs
@@ -58,7 +59,7 @@ def run_units(config: ConfigDict, parts: Parts, workdir: str, progress: Progress
     """
     chunks = config.train.steps // chunk_of(config)
     units = chunks * (1 + config.meta_test.conv4)
-    checkpoints = open_checkpoints(workdir, config.log.keep)
+    checkpoints = first_only(lambda: open_checkpoints(workdir, config.log.keep))
     if (found := restore_run(checkpoints, config, parts)) is not None:
         (state, notes), done = found, found[1]["unit"]
         progress.note(f"goes on after {min(done, units)} of {units} units")
@@ -68,7 +69,7 @@ def run_units(config: ConfigDict, parts: Parts, workdir: str, progress: Progress
     if done > units:
         checkpoints.close()
         return state, notes
-    metrics = open_metrics(workdir, done * chunk_of(config) if done else None)
+    metrics = first_only(lambda: open_metrics(workdir, done * chunk_of(config) if done else None))
     scorer = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways)
     programs = make_programs(config, parts, scorer, notes, progress.note)
     run, saved = Run(config, parts, programs, metrics, progress, notes), time.monotonic()
@@ -77,8 +78,8 @@ def run_units(config: ConfigDict, parts: Parts, workdir: str, progress: Progress
             state = state._replace(best=rank_again(run, state))
         else:
             state = search_unit(run, state, unit) if unit < chunks else control_unit(run, state)
-        if unit == units or time.monotonic() - saved > 60 * config.log.checkpoint_minutes:
-            save(checkpoints, unit + 1, state, notes | {"unit": unit + 1})
+        if anywhere(unit == units or time.monotonic() - saved > 60 * config.log.checkpoint_minutes):
+            by_first(save, checkpoints, unit + 1, state, notes | {"unit": unit + 1})
             saved = time.monotonic()
     metrics.close()
     checkpoints.close()

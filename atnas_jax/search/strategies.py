@@ -8,6 +8,7 @@ from atnas_jax.search.coevolution import coevolution
 from atnas_jax.search.genetic import genetic
 from atnas_jax.search.gradient import gradient
 from atnas_jax.search.guided import nao, predictor_search
+from atnas_jax.search.islands import islands
 from atnas_jax.search.mdenas import mdenas
 from atnas_jax.search.nsga2 import nsga2
 from atnas_jax.search.random_search import random_search
@@ -27,6 +28,7 @@ STRATEGIES = {
     "asng": asng,
     "coevolution": coevolution,
     "staged": staged,
+    "islands": islands,
     "nao": nao,
     "predictor": predictor_search,
 }

@@ -169,6 +169,7 @@ OPTIONS = {  # of each strategy: a value of every option that is its own, all in
     "asng": {"step": 0.5, "alpha": 2.0},
     "coevolution": {"species": 3, "collaborators": 4, "elites": 1, "parents": 0.5, "mutation_rate": 0.1},
     "staged": {"stages": 3, "beam": 2, "rounds": 2, "inner": "asng"},
+    "islands": {"islands": 4, "migrate_every": 3, "migrants": 2, "inner": "regularised"},
 }
 
 

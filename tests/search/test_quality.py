@@ -30,6 +30,7 @@ OPTIONS = {
     "asng": {"population": 12},
     "coevolution": {"population": 12},
     "staged": {"population": 12},
+    "islands": {"population": 12, "islands": 2},
 }
 
 

@@ -22,6 +22,7 @@ OPTIONS = {
     "asng": {"population": 12},
     "coevolution": {"population": 12, "species": 3},
     "staged": {"population": 12, "rounds": 2, "beam": 3},
+    "islands": {"population": 12, "islands": 3, "migrate_every": 2},
     "nao": {
         "population": 12,
         "seeds": 24,
@@ -209,6 +210,31 @@ def test_regularised_fills_its_queue_then_drops_the_oldest():
     assert distance.max() == 1
 
 
+def test_islands_send_their_best_to_the_next_at_the_due_generations_and_else_live_alone():
+    strategy, inner = jitted("islands"), compiled("genetic", population=4)
+    state = strategy.init(jax.random.key(0))
+    alone = state.islands
+    for generation in range(4):
+        key = jax.random.key(generation)
+        asked = strategy.ask(key, state)
+        rows = jax.vmap(inner.ask)(jax.random.split(key, 3), alone)
+        np.testing.assert_array_equal(asked, rows.reshape(12, -1))
+        scores = jax.random.permutation(key, jnp.arange(12.0))[:, None]
+        state = strategy.tell(state, asked, scores)
+        alone = jax.vmap(inner.tell)(alone, rows, scores.reshape(3, 4, 1))
+        if generation % 2:
+            best, worst = (np.asarray(f(alone.fitness[..., 0], axis=1)) for f in (jnp.argmax, jnp.argmin))
+            population, fitness = np.array(alone.population), np.array(alone.fitness)
+            for island in range(3):
+                left = (island - 1) % 3
+                population[island, worst[island]] = rows[left, best[left]]
+                fitness[island, worst[island]] = alone.fitness[left, best[left]]
+            alone = alone._replace(population=jnp.asarray(population), fitness=jnp.asarray(fitness))
+        jax.tree.map(np.testing.assert_array_equal, state.islands, alone)
+        np.testing.assert_array_equal(state.population, alone.population.reshape(12, -1))
+        np.testing.assert_array_equal(state.fitness, alone.fitness.reshape(12, 1))
+
+
 def test_crowded_order_puts_copies_last_and_ends_of_the_front_first():
     rows = jnp.asarray([[0], [1], [2], [3], [1]], jnp.int32)
     fitness = jnp.asarray([[0.0, 3.0], [2.0, 2.0], [3.0, 0.0], [1.0, 1.0], [9.0, 9.0]])
@@ -244,6 +270,11 @@ def test_crowded_order_puts_copies_last_and_ends_of_the_front_first():
         ("staged", {"rounds": 0}, "rounds=0"),
         ("staged", {"beam": 0}, "beam=0"),
         ("staged", {"inner": "nsga2"}, "random, genetic, reinforce, mdenas, asng"),
+        ("islands", {"population": 20, "islands": 7}, "islands=7 is out of range; allowed: 1 to 6"),
+        ("islands", {"population": 20, "islands": 3}, "population=20 is not a multiple of islands=3"),
+        ("islands", {"migrate_every": 0}, "migrate_every=0"),
+        ("islands", {"migrants": 3}, "migrants=3 is out of range; allowed: 0 to 2"),
+        ("islands", {"inner": "nsga2"}, "genetic, regularised"),
     ],
 )
 def test_bad_options_are_one_line(name, options, word):

@@ -28,7 +28,7 @@ setup(
     ],
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],
-        "test": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.12"],
+        "test": ["hypothesis>=6.100", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.12"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

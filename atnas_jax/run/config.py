@@ -69,7 +69,9 @@ def stored_config(record: dict[str, Any]) -> ConfigDict:
 
     def fill(given, defaults):
         return defaults | {
-            name: fill(value, defaults.get(name, {})) if isinstance(value, dict) else value
+            name: fill(value, known if isinstance(known := defaults.get(name), dict) else {})
+            if isinstance(value, dict)
+            else value
             for name, value in given.items()
         }
 

@@ -21,16 +21,19 @@ def write_whole(path: str, text: str) -> None:
     os.replace(path + ".tmp", path)
 
 
-def read_json(path: str, cure: str) -> Any:
-    """Return what a JSON file holds.
+def read_json(path: str, cure: str) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is no JSON; the line ends in `cure`, what to do about it.
+        ValueError: it is no JSON, or no object; the line ends in `cure`, what to do about it.
     """
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
+            found = json.load(file)
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}, not an object")
+        return found
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); {cure}") from error
 

@@ -64,11 +64,17 @@ def load_meta_network(path: str) -> MetaNetwork:
     try:
         arrays = load_arrays(path)
         about = json.loads(str(arrays.pop("about")))
-        population, version = jnp.asarray(arrays.pop("population")), about["version"]
+        version = about["version"]
+        network = _network(arrays, about) if version == VERSION else None
     except Exception as error:
         raise ValueError(f"{path} is no meta-network or is damaged ({error}); run launch.search again") from error
-    if version != VERSION:
+    if network is None:
         raise ValueError(f"{path} has format {version}; this version of atnas_jax reads {VERSION}")
+    return network
+
+
+def _network(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> MetaNetwork:
+    population = jnp.asarray(arrays.pop("population"))
     params = _nest({name.removeprefix("params/"): jnp.asarray(value) for name, value in arrays.items()})
     config = stored_config(about["config"])
     mean, deviation = map(tuple, about["normalise"])

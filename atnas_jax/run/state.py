@@ -87,7 +87,8 @@ def keep_config(workdir: str, config: ConfigDict, accept: bool = False) -> None:
         differ = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
         harmful = [name for name in differ if name not in HARMLESS]
         if harmful or (differ and not accept):
-            cure = "" if harmful else "--accept_changes goes on with these, or "
+            done = os.path.exists(os.path.join(workdir, "results.json"))
+            cure = "" if harmful or done else "--accept_changes goes on with these, or "
             raise ValueError(
                 f"{workdir} holds a run with other settings ({', '.join(harmful or differ)}); "
                 f"{cure}type another --workdir, or the same settings to go on"

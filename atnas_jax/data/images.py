@@ -12,6 +12,7 @@ from atnas_jax.data.npz import load_arrays
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 MAX_PIXELS = 64 * 2**20  # an image that claims more is refused before it is decoded
+MAX_BYTES = 3 * MAX_PIXELS + 2**20  # of its file, as large as one without compression
 
 
 class LabelledImages(NamedTuple):

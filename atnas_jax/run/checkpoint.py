@@ -6,7 +6,6 @@ arrays, so whatever a disk does to a checkpoint is seen at restore, and the newe
 """
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from atnas_jax.run.files import warn
+from atnas_jax.run.results import versions
 from atnas_jax.types import PyTree
 
 Checkpoints = ocp.CheckpointManager
@@ -82,7 +82,7 @@ def save(manager: Checkpoints, step: int, state: PyTree, meta: dict[str, Any], s
     named = [(name, leaf, np.array(jax.device_get(leaf))) for name, leaf in _named_leaves(state)]
     # Orbax has no empty arrays; the template gives them back.
     arrays = {f"{i}": value for i, (_, _, value) in enumerate(named) if value.size}
-    note = {"format": FORMAT, "library": importlib.metadata.version("atnas_jax"), "meta": meta, "score": score}
+    note = {"format": FORMAT, "library": versions()["atnas_jax"], "meta": meta, "score": score}
     note |= {"leaves": [_describe(name, leaf) for name, leaf, _ in named], "arrays": _sum(arrays)}
     note = json.loads(json.dumps(note))  # a copy: a thread writes it, and the caller's history grows
     note |= {"sum": _sum_of_note(note)}

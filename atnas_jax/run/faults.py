@@ -35,9 +35,9 @@ def device_fault(error: jax.errors.JaxRuntimeError, name: str = "", megabytes: f
 def count_nonfinite(notes: dict, skipped: Sequence[bool]) -> int:
     """Return how many outer steps were skipped, and count those in a row at the end into notes["nonfinite"].
 
-    The longest row that has ended or not is notes["nonfinite_most"], of this chunk and the row that reaches into it.
+    The most in a row, those before this chunk that reach into it included, are notes["nonfinite_most"].
     """
-    run = most = notes.get("nonfinite", 0)
+    run, most = notes.get("nonfinite", 0), 0
     for skip in skipped:
         run = run + 1 if skip else 0
         most = max(most, run)

@@ -72,6 +72,7 @@ def _run_units(config, parts, workdir, progress, checkpoints) -> tuple[RunState,
     units = chunks * (1 + config.meta_test.conv4)
     if (found := restore_run(checkpoints, config, parts)) is not None:
         (state, notes), done = found, found[1]["unit"]
+        notes["nonfinite_most"] = 0  # what stopped the run is over, unless the next step is not finite either
         progress.note(f"goes on after {min(done, units)} of {units} units")
     else:
         state, done = init_state(config, parts), 0

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -85,6 +86,8 @@ SETTINGS = [  # setting, value, what the line says
     ("data.source", "ROOT/text.tar", "text.tar cannot be read"),
     ("data.source", "ROOT/not_images", "k/a.png: not a readable image"),
     ("data.source", "ROOT/huge", "30000x30000"),
+    ("data.source", "ROOT/heavy", "k/a.png: 300,000,000 bytes, at most 202,375,168"),
+    ("data.source", "ROOT/heavy.tar", "k/a.png: 300,000,000 bytes, at most 202,375,168"),
     ("data.source", "ROOT/empty", "holds no images"),
 ]
 LINES = {
@@ -185,6 +188,13 @@ def _data(root):
     (root / "not_images" / "k").mkdir(parents=True)
     (root / "not_images" / "k" / "a.png").write_text("text")
     (root / "huge" / "k").mkdir(parents=True)
+    (root / "heavy" / "k").mkdir(parents=True)
+    (root / "heavy" / "k" / "a.png").touch()
+    os.truncate(root / "heavy" / "k" / "a.png", 300_000_000)  # takes no room
+    member = tarfile.TarInfo("k/a.png")
+    member.size = 300_000_000
+    (root / "heavy.tar").write_bytes(member.tobuf())
+    os.truncate(root / "heavy.tar", 301_000_000)
     buffer = io.BytesIO()
     small.save(buffer, "BMP")
     bmp = bytearray(buffer.getvalue())

@@ -115,7 +115,7 @@ def test_a_newer_format_says_which_version_reads_it_and_an_older_one_is_read(tmp
     manager = open_checkpoints(str(tmp_path / "newer"))
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "FORMAT", 99)
-        patch.setattr(checkpoint.importlib.metadata, "version", lambda _: "9.8")
+        patch.setattr(checkpoint, "versions", lambda: {"atnas_jax": "9.8"})
         save(manager, 1, _state(1), {"step": 1})
         finish(manager)
     with pytest.raises(ValueError, match=r"has format 99 of atnas_jax 9.8, .* install atnas_jax 9.8 or newer"):

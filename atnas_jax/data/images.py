@@ -12,6 +12,7 @@ from atnas_jax.data.npz import load_arrays
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 MAX_PIXELS = 64 * 2**20  # an image that claims more is refused before it is decoded
+MAX_CLASSES = 10**6
 MAX_BYTES = 3 * MAX_PIXELS + 2**20  # of its file, as large as one without compression
 
 
@@ -92,6 +93,8 @@ def read_arrays(path: str, required: Sequence[str]) -> dict[str, np.ndarray]:
         if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1] or labels.min() < 0:
             given = f"{labels.dtype} {list(labels.shape)}"
             raise ValueError(f"npz file {path}: labels are {given}, need integers [{len(images)}] from 0")
+        if labels.max() >= MAX_CLASSES:
+            raise ValueError(f"npz file {path}: labels reach {labels.max()}, need numbers below {MAX_CLASSES:,}")
         arrays["labels"] = labels.astype(np.int32)
     return arrays
 

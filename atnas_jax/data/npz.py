@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 from numpy.lib import format as npy
 
+_DEFLATE_MOST = 1032  # bytes that one byte of a deflate stream can stand for
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -37,7 +38,11 @@ def load_arrays(path: str) -> dict[str, np.ndarray]:
 
 def _checked_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
     """Return the bytes of one array, or raise ValueError where its header is not true."""
-    name = member.filename
+    name, stored = member.filename, min(member.compress_size, os.path.getsize(archive.filename))
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"array {name!r} is compressed otherwise than numpy does it")
+    if member.file_size > stored * (_DEFLATE_MOST if member.compress_type else 1):
+        raise ValueError(f"array {name!r} says {member.file_size:,} bytes and is stored in {stored:,}")
     with archive.open(member) as file:
         version = npy.read_magic(file)
         if version not in _READERS:

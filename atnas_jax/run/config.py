@@ -119,7 +119,7 @@ def _check_type(name: str, value: Any, defaults: ConfigDict) -> None:
     allowed = (int, float) if wanted is float else wanted
     if not isinstance(value, allowed) or (isinstance(value, bool) and wanted is not bool):
         raise ValueError(f"{name} is {value!r}, a {type(value).__name__}; it must be a {wanted.__name__}")
-    if wanted is int and abs(value) > LARGEST:
+    if wanted in (int, float) and isinstance(value, int) and abs(value) > LARGEST:
         raise ValueError(f"{name} is {value!r}; whole numbers are at most {LARGEST}")
     if wanted is tuple:
         if not value and name not in MAY_BE_EMPTY:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 
 def files(root: str) -> dict[str, tuple[int, int]]:
-    """Return size and time of every file below root but locks."""
-    found = {str(path): path.lstat() for path in Path(root).rglob("*") if path.name != ".lock"}
-    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
+    """Return size and time of every file below root but locks, and every folder."""
+    found = {path: path.lstat() for path in Path(root).rglob("*") if path.name != ".lock"}
+    return {str(path): (0, 0) if path.is_dir() else (stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
 
 
 def call(module: object, flags: list[str]) -> tuple[int, str, str]:

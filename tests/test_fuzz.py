@@ -96,7 +96,7 @@ def _checked(config):
         make_search(config, space, (28, 28, 1))
 
 
-@tries(400)
+@tries(120)
 @hypothesis.given(st.sampled_from(NAMES), VALUES)
 def test_config_values(name, value):
     config = default_config()
@@ -112,7 +112,7 @@ def test_config_values(name, value):
         _one_line(error)
 
 
-@tries(150)
+@tries(60)
 @hypothesis.given(st.sampled_from(NAMES), st.text(max_size=12) | VALUES.map(repr))
 @hypothesis.example("space.chain.ops", "(" * 10_000)
 @hypothesis.example("space.chain.ops", "(" * 90 + ")" * 90)

@@ -40,10 +40,10 @@ def unknown_setting(name: str) -> str:
 def check_config(config: ConfigDict) -> None:
     """Raise ValueError, in one line, where a setting is missing, unknown, of a wrong type, out of range or at odds."""
     defaults = default_config()
-    for name in setting_names(config):
-        if problem := unknown_setting(name):
-            raise ValueError(problem)
-    for name in setting_names(defaults):
+    names = setting_names(defaults)
+    if odd := [name for name in setting_names(config) if name not in names]:
+        raise ValueError(unknown_setting(odd[0]))
+    for name in names:
         _check_type(name, _get(config, name), defaults)
     for name, allowed in CHOICES.items():
         if _get(config, name) not in allowed:

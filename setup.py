@@ -30,7 +30,14 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],
         "onnx": ["onnx>=1.19", "onnxruntime>=1.22"],
-        "test": ["onnx>=1.19", "onnxruntime>=1.22", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.12"],
+        "test": [
+            "hypothesis>=6.100",
+            "onnx>=1.19",
+            "onnxruntime>=1.22",
+            "pytest>=8.0",
+            "pytest-xdist>=3.5",
+            "ruff>=0.12",
+        ],
         "tpu": ["jax[tpu]>=0.10"],
     },
     classifiers=[

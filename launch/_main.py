@@ -1,14 +1,30 @@
-"""What every command shares: bad input is one line on standard error and exit status 2, not a traceback."""
+"""What every command shares: bad input is one line on standard error and exit status 2, not a traceback.
 
+| status | what ended the command                                                                              |
+|--------|-----------------------------------------------------------------------------------------------------|
+| 0      | it is done                                                                                          |
+| 1      | the machine or the numbers: disk, memory, compiler, not finite; the same command goes on            |
+| 2      | what was typed, or a file that was given                                                            |
+| 75     | SIGTERM or SIGINT, everything being saved (EX_TEMPFAIL of sysexits.h): start the same command again |
+| 130    | SIGINT of a command that keeps no checkpoints                                                       |
+"""
+
+import errno
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+import jax
 from absl import app, flags, logging
 
 from atnas_jax.run.compiled import divide_cpu, keep_compiled
 from atnas_jax.run.config import unknown_setting
+from atnas_jax.run.faults import Fault, device_fault
+from atnas_jax.run.preemption import Stopped
 
+FAULT, BAD_INPUT, STOPPED, INTERRUPTED = 1, 2, 75, 130
+LONGEST = 600  # characters of a line
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, None)  # None: the line is ours, of a checkpoint
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "Devices to divide the CPU into; 0: one a core.", lower_bound=0)
 flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
@@ -26,19 +42,28 @@ def _call(main: Callable[[list[str]], None], argv: list[str]) -> None:
     divide_cpu(_CPU_DEVICES.value)
     try:
         main(argv)
-    except (ValueError, OSError) as error:
+    except Stopped as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        sys.exit(STOPPED)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except (ValueError, OSError, Fault, MemoryError, jax.errors.JaxRuntimeError) as error:
         if flags.FLAGS.debug:
             raise
-        _fail(f"{_one_line(error)} (--debug shows where)")
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        _fail(f"{_one_line(error)} (--debug shows where)", _status(error))
+
+
+def _status(error: Exception) -> int:
+    if isinstance(error, OSError):
+        return FAULT if error.errno in _DISK and not isinstance(error, FileNotFoundError) else BAD_INPUT
+    return BAD_INPUT if isinstance(error, ValueError) else FAULT
 
 
 def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
-    except (flags.Error, KeyError, AttributeError, ValueError, TypeError, OSError) as error:
+    except Exception as error:  # a config file is Python, and may raise anything
         if "--debug" in argv:
             raise
         _fail(next(filter(None, map(_unknown, argv)), "") or _one_line(error))
@@ -50,11 +75,15 @@ def _unknown(argument: str) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        error = device_fault(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}"
+    text = " ".join(str(error).split())[:LONGEST] or type(error).__name__
     missing = "Configuration is not available because of an earlier failure to load: "
     return "no config could be loaded: " + text.removeprefix(missing) if text.startswith(missing) else text
 
 
-def _fail(text: str) -> NoReturn:
+def _fail(text: str, status: int = BAD_INPUT) -> NoReturn:
     print(f"error: {text}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)

@@ -15,6 +15,7 @@ from launch import _main, _processes
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), configs/NAME.py.")
 flags.mark_flag_as_required("config")  # a default would be read before the flags, and its errors not be caught
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, made where absent.", required=True)
+_ACCEPT = flags.DEFINE_bool("accept_changes", False, "Go on though settings differ that change no training.")
 _QUIET = flags.DEFINE_bool("quiet", False, "Show no progress.")
 _MESH = flags.DEFINE_string("mesh", "", "Of all devices, as tasks:4,population:2; default: one episode a device.")
 flags.adopt_module_key_flags(_processes)
@@ -24,7 +25,9 @@ def main(_: list[str]) -> None:
     """Check the config, search, and print the final table."""
     check_config(_CONFIG.value)
     _processes.join()
-    results = across_task_search(_CONFIG.value, _WORKDIR.value, quiet=_QUIET.value, mesh=_MESH.value)
+    results = across_task_search(
+        _CONFIG.value, _WORKDIR.value, quiet=_QUIET.value, accept_changes=_ACCEPT.value, mesh=_MESH.value
+    )
     if is_first():
         print(results_table(results))
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from atnas_jax.data.images import SUFFIXES, LabelledImages, decode, stack
+from atnas_jax.data.images import MAX_BYTES, SUFFIXES, LabelledImages, decode, stack
 from atnas_jax.data.splits import ALIASES
 
 
@@ -46,6 +46,7 @@ def read_tar(path: str, image_size: int = 0, channels: int = 0) -> LabelledImage
             for member in archive:
                 parts = PurePosixPath(member.name).parts
                 if member.isfile() and _is_image(parts):
+                    _check_size(member.size, f"{path}/{member.name}")
                     data = archive.extractfile(member).read()
                     files.append(ImageFile(parts, lambda data=data: data))
     except (tarfile.TarError, EOFError, OSError) as error:
@@ -60,6 +61,8 @@ def list_images(root: Path) -> list[ImageFile]:
     if not root.is_dir():
         raise FileNotFoundError(f"folder {root} does not exist: type a folder of class folders of images")
     found = [p for p in root.rglob("*") if _is_image(p.relative_to(root).parts) and p.is_file()]
+    for p in found:
+        _check_size(p.stat().st_size, f"{p}")
     files = [ImageFile(p.relative_to(root).parts, p.read_bytes) for p in found]
     return sorted(files, key=lambda f: f.parts)
 
@@ -70,6 +73,11 @@ def decode_all(files: Sequence[ImageFile], source: str, image_size: int, channel
     with ThreadPoolExecutor(4) as pool:
         images = list(pool.map(lambda f, n: decode(f.read(), f"{source}/{n}", image_size, channels), files, names))
     return stack(images, names, source)
+
+
+def _check_size(size: int, name: str) -> None:
+    if size > MAX_BYTES:
+        raise ValueError(f"{name}: {size:,} bytes, at most {MAX_BYTES:,} are read: shrink or remove it")
 
 
 def _is_image(parts: tuple[str, ...]) -> bool:

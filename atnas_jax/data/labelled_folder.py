@@ -67,7 +67,7 @@ def _read(path: str, image_size: int, channels: int):
         labels = arrays.get("labels")
         images = fit(arrays["images"], image_size, channels)
         count = 0 if labels is None else int(labels.max()) + 1
-        class_names = tuple(map(str, arrays.get("class_names", range(count))))
+        class_names = tuple(map(str, np.atleast_1d(arrays.get("class_names", np.arange(count)))))
         if len(class_names) < count:
             raise ValueError(f"{path}: labels reach {count - 1} but class_names has {len(class_names)} entries")
         return images, tuple(f"image {i}" for i in range(len(images))), labels, class_names

@@ -80,6 +80,8 @@ def read_npz(path: str) -> LabelledImages:
     arrays = read_arrays(path, required=("images", "labels"))
     images, labels = arrays["images"], arrays["labels"]
     described = [arrays[key] for key in arrays if key.startswith("class_")]
+    if any(array.ndim != 1 for array in described):
+        raise ValueError(f"npz file {path}: class_names, class_groups and class_split have one entry a class")
     classes = len(described[0]) if described else int(labels.max()) + 1
     names = tuple(map(str, arrays.get("class_names", range(classes))))
     groups = tuple(map(str, arrays.get("class_groups", [""] * classes)))

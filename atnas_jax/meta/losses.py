@@ -15,7 +15,10 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 def accuracy(logits: Array, labels: Array) -> Array:
     """Return the share of rows whose largest logit, the first one of equals, is the label.
 
+    A row with a logit that is not finite is wrong: an architecture that diverges must not be worth a guess.
+
     By argmax, not by comparing with the maximum: XLA may compute the two sides of such a comparison in different
     fusions, whose roundings differ.
     """
-    return (jnp.argmax(logits, -1) == labels).mean(dtype=logits.dtype)
+    right = (jnp.argmax(logits, -1) == labels) & jnp.isfinite(logits).all(-1)
+    return right.mean(dtype=logits.dtype)

@@ -58,6 +58,8 @@ def outer_step(
 ) -> Callable[..., tuple[MetaState, dict[str, Array]]]:
     """Return step(state, masks [T,E,O], episodes [T,...]): the mean of task gradients through the outer optimiser.
 
+    Where the loss or the gradient is not finite, only the step moves on, and the metric "skipped" is True.
+
     Tasks run `task_batch` at a time: 1 keeps the working set in a CPU's cache and lets masks branch; larger chunks
     fill a GPU and need a supernet of folded execution. Devices take equal shares, see `devices.py`, where gradients are
     summed on the way and never stacked over T.
@@ -78,8 +80,14 @@ def outer_step(
         total = sum_rows(gradient, chunks, axis)
         grads, metrics = jax.tree.map(lambda x: x / tasks, total)
         updates, opt_state = outer.update(grads, state.opt_state, state.params)
-        metrics = metrics | {"gradient_norm": optax.global_norm(grads)}
-        return MetaState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+        norm = optax.global_norm(grads)
+        finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old),
+            (optax.apply_updates(state.params, updates), opt_state),
+            (state.params, state.opt_state),
+        )
+        return MetaState(state.step + 1, params, opt_state), metrics | {"gradient_norm": norm, "skipped": ~finite}
 
     return step
 

@@ -42,7 +42,7 @@ _SEEDS = ("seed", "protocol.seed")
 _AT_LEAST = {
     -1: ("learner.eval_inner_steps",),
     0: (
-        *("data.image_size", "data.difficulty", "learner.inner_steps", "learner.inner_lr"),
+        *("data.difficulty", "learner.inner_steps", "learner.inner_lr"),
         *("train.clip", "train.clip_elements", "train.weight_decay", "train.warp", "train.distill"),
         *("train.first_order_steps", "train.every_step_loss", "learner.freeze_after"),
         "specialise.weight_decay",
@@ -55,6 +55,7 @@ _AT_LEAST = {
             "train.chunk",
             "train.task_batch",
             "train.masks_per_task",
+            "train.nonfinite_limit",
             "search.batch",
             "search.prefilter_factor",
             "adapt.copies",
@@ -74,7 +75,7 @@ _AT_LEAST = {
 RANGES = (
     {name: (low, math.inf) for low, names in _AT_LEAST.items() for name in names}
     | dict.fromkeys(_SHARES, (0, 1))
-    | {"train.ema": (0, 0.99999)}
+    | {"train.ema": (0, 0.99999), "data.image_size": (0, 4096)}
     | dict.fromkeys(_PARTS, (0.01, 0.49))
     | dict.fromkeys(_SEEDS, (0, 2**31 - 1))
 )

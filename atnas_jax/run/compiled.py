@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from atnas_jax.data.cache import cache_folder
 from atnas_jax.devices import compile_on, gathered, make_mesh, spread
+from atnas_jax.run.faults import device_fault
 
 
 def compiled(
@@ -31,6 +32,9 @@ def compiled(
         donate: arguments whose buffers may be reused.
         mesh: of the devices that it runs on, see `on_mesh`; None is the first alone.
         note: is told, before the first call runs, what it was to compile and how much memory the run will take.
+
+    Raises:
+        Fault, by the call: it does not compile, or the device has not the memory for it.
     """
     programs, mesh = {}, mesh or make_mesh(1)
 
@@ -39,13 +43,14 @@ def compiled(
         args = spread(args, mesh)
         if shapes not in programs:
             began = time.perf_counter()
-            with _no_collection():
+            with _no_collection(), _explained(function.__name__):
                 programs[shapes] = compile_on(mesh, function, args, donate)
             seconds = time.perf_counter() - began
             clock["compile_s"] += seconds
             if note is not None:
                 note(f"compiled {function.__name__} in {seconds:.1f} s; {memory_mb(programs[shapes]):,.0f} MB a device")
-        return gathered(programs[shapes](*args))
+        with _explained(function.__name__, programs[shapes]):
+            return gathered(programs[shapes](*args))
 
     return call
 
@@ -57,6 +62,15 @@ def memory_mb(program: jax.stages.Compiled) -> float:
         return float("nan")
     held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     return (held + plan.temp_size_in_bytes) / 1e6
+
+
+@contextlib.contextmanager
+def _explained(name: str, program: jax.stages.Compiled | None = None):
+    """Turn an error of XLA into a line that says what to lower."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        raise device_fault(error, name, None if program is None else memory_mb(program)) from error
 
 
 @contextlib.contextmanager

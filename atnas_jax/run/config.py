@@ -16,6 +16,9 @@ from atnas_jax.search.scalarise import FACTORS, TERMS
 from atnas_jax.search.strategies import BY_GRADIENT, STRATEGIES
 from atnas_jax.space.extremes import KINDS
 
+LARGEST = 2**31 - 1  # of whole numbers on a device
+MAY_BE_EMPTY = ("space.cell.reductions", "search.progressive")
+
 
 def setting_names(config: ConfigDict) -> list[str]:
     """Return the dotted names of all settings, in order."""
@@ -37,10 +40,10 @@ def unknown_setting(name: str) -> str:
 def check_config(config: ConfigDict) -> None:
     """Raise ValueError, in one line, where a setting is missing, unknown, of a wrong type, out of range or at odds."""
     defaults = default_config()
-    for name in setting_names(config):
-        if problem := unknown_setting(name):
-            raise ValueError(problem)
-    for name in setting_names(defaults):
+    names = setting_names(defaults)
+    if odd := [name for name in setting_names(config) if name not in names]:
+        raise ValueError(unknown_setting(odd[0]))
+    for name in names:
         _check_type(name, _get(config, name), defaults)
     for name, allowed in CHOICES.items():
         if _get(config, name) not in allowed:
@@ -66,7 +69,9 @@ def stored_config(record: dict[str, Any]) -> ConfigDict:
 
     def fill(given, defaults):
         return defaults | {
-            name: fill(value, defaults.get(name, {})) if isinstance(value, dict) else value
+            name: fill(value, known if isinstance(known := defaults.get(name), dict) else {})
+            if isinstance(value, dict)
+            else value
             for name, value in given.items()
         }
 
@@ -114,6 +119,19 @@ def _check_type(name: str, value: Any, defaults: ConfigDict) -> None:
     allowed = (int, float) if wanted is float else wanted
     if not isinstance(value, allowed) or (isinstance(value, bool) and wanted is not bool):
         raise ValueError(f"{name} is {value!r}, a {type(value).__name__}; it must be a {wanted.__name__}")
+    if wanted in (int, float) and isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError(f"{name} is {value!r}; whole numbers are at most {LARGEST}")
+    if wanted is tuple:
+        if not value and name not in MAY_BE_EMPTY:
+            raise ValueError(f"{name} is empty; it must hold at least one entry, such as {_get(defaults, name)[0]!r}")
+        entry = type(_get(defaults, name)[0])
+        entries = [below for each in value for below in (each if _may_nest(name, each) else [each])]
+        if odd := [one for one in entries if type(one) is not entry or (entry is int and abs(one) > LARGEST)]:
+            raise ValueError(f"{name} has {odd[0]!r}, a {type(odd[0]).__name__}; it must hold {entry.__name__}s")
+
+
+def _may_nest(name: str, entry: Any) -> bool:
+    return name == "space.chain.ops" and isinstance(entry, tuple | list)
 
 
 def _contradictions(config: ConfigDict) -> Iterator[str]:

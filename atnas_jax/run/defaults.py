@@ -61,6 +61,9 @@ def _data_and_episodes() -> dict:
             "distill": 0.0,
             "clip": 10.0,  # largest global norm of an outer gradient; 0 is no limit
             "clip_elements": 0.0,  # largest size of one entry of it, before that; MAML's 10 on mini-ImageNet; 0: none
+            # An outer step whose loss or gradient is not finite is skipped, so the weights stay sound; after so many in
+            # a row the run stops, with 1 at the first.
+            "nonfinite_limit": 20,
             "weight_decay": 0.0,  # of convolution kernels, decoupled (AdamW), in units of the outer rate; 0 is none
             "first_order_steps": 0,  # outer steps at the start that drop second derivatives (MAML++); 0 is none
             # Outer steps at the start in which the query loss after every inner step counts, weights going to the last

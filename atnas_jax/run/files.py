@@ -1,6 +1,17 @@
-"""Files of a workdir that are there whole or not at all."""
+"""Files of a workdir: there whole or not at all, read with the culprit named, and used by one run at a time."""
 
+import contextlib
+import errno
+import fcntl
+import json
 import os
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+LOCK = ".lock"
+_NO_LOCKS = (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)  # some network file systems
 
 
 def write_whole(path: str, text: str) -> None:
@@ -8,3 +19,49 @@ def write_whole(path: str, text: str) -> None:
     with open(path + ".tmp", "w", encoding="utf-8", newline="") as file:
         file.write(text)
     os.replace(path + ".tmp", path)
+
+
+def read_json(path: str, cure: str) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no JSON, or no object; the line ends in `cure`, what to do about it.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}, not an object")
+        return found
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {cure}") from error
+
+
+def warn(text: str) -> None:
+    """Say one line that even a quiet run says."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def only_run(workdir: str) -> Iterator[None]:
+    """Hold the workdir, made where absent; the lock is the kernel's and goes with the process, however that ends.
+
+    Raises:
+        ValueError: another run holds it.
+    """
+    os.makedirs(workdir, exist_ok=True)
+    with open(os.path.join(workdir, LOCK), "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(200).strip() or "another process"
+            raise ValueError(f"{workdir} is in use by {holder}; let it end, or type another --workdir") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield

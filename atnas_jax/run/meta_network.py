@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from atnas_jax.data.npz import load_arrays
 from atnas_jax.run.config import stored_config
 from atnas_jax.space.expected import CostTables, tables_from_dict, tables_to_dict
 from atnas_jax.space.slots import SearchSpace
@@ -61,14 +62,19 @@ def load_meta_network(path: str) -> MetaNetwork:
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} does not exist; a finished launch.search writes {FILE} into its workdir")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        arrays = load_arrays(path)
         about = json.loads(str(arrays.pop("about")))
-        population = jnp.asarray(arrays.pop("population"))
+        version = about["version"]
+        network = _network(arrays, about) if version == VERSION else None
     except Exception as error:
         raise ValueError(f"{path} is no meta-network or is damaged ({error}); run launch.search again") from error
-    if about["version"] != VERSION:
-        raise ValueError(f"{path} has format {about['version']}; this version of atnas_jax reads {VERSION}")
+    if network is None:
+        raise ValueError(f"{path} has format {version}; this version of atnas_jax reads {VERSION}")
+    return network
+
+
+def _network(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> MetaNetwork:
+    population = jnp.asarray(arrays.pop("population"))
     params = _nest({name.removeprefix("params/"): jnp.asarray(value) for name, value in arrays.items()})
     config = stored_config(about["config"])
     mean, deviation = map(tuple, about["normalise"])

@@ -20,6 +20,7 @@ COLUMNS = {
     "loss": "mean query cross-entropy of the meta_train episodes since the last row, nats",
     "accuracy": "share of right queries of the meta_train episodes since the last row",
     "grad_norm": "global norm of the outer gradient before clipping",
+    "skipped": "outer steps since the last row whose loss or gradient was not finite: not taken, not in the means",
     "learning_rate": "of the outer optimiser, at the last step of the row",
     "episodes_per_s": "episodes trained or evaluated per second since the last row",
     "best_fitness": "first objective of the best genotype of the generation (relaxed masks: their mean), on meta_valid",
@@ -72,6 +73,12 @@ def open_metrics(workdir: str, resume_step: int | None = None) -> Metrics:
     return Metrics(write, close)
 
 
+def has_metrics(workdir: str) -> bool:
+    """Return whether a run has written a row of metrics here."""
+    path = os.path.join(workdir, "metrics.jsonl")
+    return os.path.exists(path) and os.path.getsize(path) > 0
+
+
 def _clean(columns: dict[str, Any]) -> dict[str, Any]:
     unknown = [name for name in columns if name not in COLUMNS]
     if unknown or "step" not in columns:
@@ -90,8 +97,12 @@ def _kept_rows(path: str, resume_step: int) -> list[dict[str, Any]]:
         return []
     with open(path, encoding="utf-8", newline="") as file:
         # A line without its end is torn, even where it parses.
-        rows = [json.loads(line) for line in file if line.endswith("\n")]
-    return [row for row in rows if row["step"] <= resume_step]
+        lines = [line for line in file if line.endswith("\n")]
+    try:
+        rows = [json.loads(line) for line in lines]
+        return [row for row in rows if row["step"] <= resume_step]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it to go on without the rows so far") from error
 
 
 def _json_line(row: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The main job: meta-train a supernet over tasks while a population of genotypes evolves on it (DESIGN section 6)."""
 
+import contextlib
 import json
 import os
 from typing import Any
@@ -13,8 +14,10 @@ from atnas_jax.run.build import Parts, build
 from atnas_jax.run.checkpoint import open_checkpoints
 from atnas_jax.run.config import check_config, chunk_of, evaluation_steps, stored_config
 from atnas_jax.run.evidence import NOTHING, Asked, check_asked, gather, kept_evidence, with_rows
+from atnas_jax.run.files import only_run, read_json
 from atnas_jax.run.meta_network import MetaNetwork, save_meta_network
 from atnas_jax.run.meta_test import meta_test, open_bench
+from atnas_jax.run.preemption import stops_at_once
 from atnas_jax.run.processes import by_first, check_same, is_first, together
 from atnas_jax.run.progress import Progress, make_progress
 from atnas_jax.run.results import SCHEMA, check_results, peak_memory_mb, versions, write_results
@@ -23,13 +26,16 @@ from atnas_jax.run.units import run_units
 from atnas_jax.space.text import space_to_dict, to_text
 
 
-def across_task_search(config: ConfigDict, workdir: str, *, quiet: bool = False, mesh: str = "") -> dict[str, Any]:
+def across_task_search(
+    config: ConfigDict, workdir: str, *, quiet: bool = False, accept_changes: bool = False, mesh: str = ""
+) -> dict[str, Any]:
     """Search across tasks, or go on with a search that was stopped, and report it.
 
     Args:
         config: see `run/defaults.py`.
         workdir: where config.json, checkpoints/, metrics.csv, metrics.jsonl and results.json live.
         quiet: show no progress.
+        accept_changes: go on though settings differ that are harmless, see `state.HARMLESS`.
         mesh: the layout of the devices, such as "tasks:4,population:2", see `devices.mesh_for`.
 
     Returns:
@@ -37,6 +43,8 @@ def across_task_search(config: ConfigDict, workdir: str, *, quiet: bool = False,
 
     Raises:
         ValueError, FileNotFoundError: one line that says what does not fit, before anything is compiled.
+        OSError, Fault: the disk, the device or the numbers fail; the same command goes on from the last checkpoint.
+        Stopped: by SIGTERM or SIGINT, after a checkpoint.
     """
     check_config(config)
     check_same("settings", config.to_json())
@@ -45,7 +53,14 @@ def across_task_search(config: ConfigDict, workdir: str, *, quiet: bool = False,
         return done
     parts = together(build, config, mesh)
     check_same("data", parts.dataset.fingerprint)
-    by_first(keep_config, workdir, config)
+    with contextlib.ExitStack() as held:
+        by_first(held.enter_context, only_run(workdir))
+        held.enter_context(stops_at_once())
+        by_first(keep_config, workdir, config, accept_changes)
+        return _search(config, parts, workdir, quiet)
+
+
+def _search(config: ConfigDict, parts: Parts, workdir: str, quiet: bool) -> dict[str, Any]:
     chunks = config.train.steps // chunk_of(config)
     weights = {"meta_train": chunks, "control": chunks * config.meta_test.conv4, "meta_test": chunks / 2}
     progress = make_progress({name: weight for name, weight in weights.items() if weight}, quiet or not is_first())
@@ -75,30 +90,34 @@ def test_again(workdir: str, changes: dict[str, int], *, asked: Asked = NOTHING,
     """
     if (results := finished(workdir)) is None:
         raise FileNotFoundError(f"{workdir} holds no finished search; run launch.search with this --workdir first")
-    with open(os.path.join(workdir, "config.json"), encoding="utf-8") as file:
-        config = stored_config(json.load(file))
+    config = stored_config(read_json(os.path.join(workdir, "config.json"), "bring back a copy"))
     config.protocol.update(changes)
     with_rows(config, asked)
     check_config(config)
     check_asked(asked, config.protocol.episodes)
     parts = build(config)
-    checkpoints = open_checkpoints(workdir, config.log.keep)
-    found = restore_run(checkpoints, config, parts)
-    checkpoints.close()
-    if found is None:
-        raise FileNotFoundError(f"{workdir} holds no checkpoint any more; run launch.search with a new --workdir")
-    state, notes = found
-    progress = make_progress({"meta_test": 1.0}, quiet)
-    try:
-        again = report(config, parts, state, notes, progress, asked)
-    finally:
-        progress.close()
-    if evidence := kept_evidence(results, again):
-        again["evidence"] = evidence
-    results.pop("evidence", None)
-    names = ("config", "protocol", "meta_test", "meta_test_other", "ledger", "evidence")
-    results |= {name: again[name] for name in names if name in again}
-    write_results(workdir, results)
+    with only_run(workdir), stops_at_once():
+        with contextlib.closing(open_checkpoints(workdir, config.log.keep)) as checkpoints:
+            found = restore_run(checkpoints, config, parts)
+        if found is None:
+            raise FileNotFoundError(f"{workdir} holds no checkpoint any more; run launch.search with a new --workdir")
+        state, notes = found
+        if notes["unit"] <= config.train.steps // chunk_of(config) * (1 + config.meta_test.conv4):
+            raise ValueError(
+                f"{workdir} holds no sound checkpoint of the finished search; remove its results.json and run "
+                "launch.search again, which goes on from the one before"
+            )
+        progress = make_progress({"meta_test": 1.0}, quiet)
+        try:
+            again = report(config, parts, state, notes, progress, asked)
+        finally:
+            progress.close()
+        if evidence := kept_evidence(results, again):
+            again["evidence"] = evidence
+        results.pop("evidence", None)
+        names = ("config", "protocol", "meta_test", "meta_test_other", "ledger", "evidence")
+        results |= {name: again[name] for name in names if name in again}
+        write_results(workdir, results)
     return results
 
 
@@ -115,9 +134,12 @@ def finished(workdir: str) -> dict[str, Any] | None:
     path = os.path.join(workdir, "results.json")
     if not os.path.exists(path):
         return None
-    with open(path, encoding="utf-8") as file:
-        results = json.load(file)
-    check_results(results)
+    cure = "remove it, and launch.search writes it again"
+    results = read_json(path, cure)
+    try:
+        check_results(results)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}; {cure}") from error
     return results
 
 

@@ -11,9 +11,16 @@ from ml_collections import ConfigDict
 from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, hand_made
 from atnas_jax.run.checkpoint import Checkpoints, restore_latest
-from atnas_jax.run.files import write_whole
+from atnas_jax.run.config import stored_config
+from atnas_jax.run.files import read_json, write_whole
 from atnas_jax.run.processes import by_first, of_first
 from atnas_jax.types import Array, MetaState, PyTree
+
+HARMLESS = (  # settings that change neither what was trained nor what is yet to be trained
+    *("data.source", "data.cache_dir", "log.checkpoint_minutes", "log.keep", "train.nonfinite_limit"),
+    *("protocol.episodes", "meta_test.rows", "meta_test.random_architectures", "meta_test.other_normalisation"),
+    *("adapt.score", "adapt.generations", "adapt.population", "adapt.folds", "adapt.copies"),
+)
 
 
 class RunState(NamedTuple):
@@ -74,27 +81,35 @@ def ranked_population(state: RunState) -> Array:
     return jnp.concatenate([state.best[None], state.search.population[order]])
 
 
-def keep_config(workdir: str, config: ConfigDict) -> None:
+def keep_config(workdir: str, config: ConfigDict, accept: bool = False) -> None:
     """Write the config into the workdir, or check that it is the one that is there.
+
+    Args:
+        workdir: of the run, made where absent.
+        config: of the run.
+        accept: let settings of `HARMLESS` differ, and write the new ones.
 
     Raises:
         ValueError: the workdir holds a run of another config; names the settings that differ.
     """
     os.makedirs(workdir, exist_ok=True)
     path = os.path.join(workdir, "config.json")
-    text = json.dumps(config.to_dict(), indent=2)
     if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            found = flat_settings(json.load(file))
-        wanted = flat_settings(json.loads(text))
+        # A setting that is younger than the file has its default there.
+        began = stored_config(read_json(path, "type another --workdir, or bring back a copy"))
+        found, wanted = (flat_settings(json.loads(json.dumps(given.to_dict()))) for given in (began, config))
         differ = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-        if differ:
+        harmful = [name for name in differ if name not in HARMLESS]
+        if harmful or (differ and not accept):
+            done = os.path.exists(os.path.join(workdir, "results.json"))
+            cure = "" if harmful or done else "--accept_changes goes on with these, or "
             raise ValueError(
-                f"{workdir} holds a run with other settings ({', '.join(differ[:5])}); "
-                "type another --workdir, or the same settings to go on"
+                f"{workdir} holds a run with other settings ({', '.join(harmful or differ)}); "
+                f"{cure}type another --workdir, or the same settings to go on"
             )
-        return
-    write_whole(path, text)
+        if not differ:
+            return
+    write_whole(path, json.dumps(config.to_dict(), indent=2))
 
 
 def flat_settings(tree: Any, prefix: str = "") -> dict[str, Any]:

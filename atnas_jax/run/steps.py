@@ -33,7 +33,8 @@ PROXY_EPISODES = 4  # of meta_valid, over whose support sets a prefilter average
 class Programs(NamedTuple):
     """Compiled programs.
 
-    train(meta, masks [chunk,T,E,O], table) -> (meta, metrics of the chunk); donates meta
+    train(meta, masks [chunk,T,E,O], table) -> (meta, metrics of the chunk: means over the steps that were not skipped,
+        and "skipped" bool [chunk], see `outer_step`); donates meta
     control: the same without distillation, shared episodes and sorted channels; `train` itself where there are none
     draw(search, step, share, anchored) -> masks float32 [chunk,T,E,O] to train with
     ask(search, generation, params, table) -> genotypes int32 [P,E] to evaluate; a prefilter reads the last two
@@ -145,7 +146,9 @@ def make_train(
             return learner.step(prepare(meta), masks, repeated(episodes, shared))
 
         meta, metrics = jax.lax.scan(one, meta, masks)
-        return agreed((meta, jax.tree.map(jnp.mean, metrics)))
+        skipped = metrics.pop("skipped")
+        means = jax.tree.map(lambda x: x.mean(where=~skipped), metrics)
+        return agreed((meta, means | {"skipped": skipped}))
 
     return train_chunk
 
@@ -191,7 +194,9 @@ def make_descend(config: ConfigDict, parts: Parts, scorer: MetaLearner, feasible
             episodes = sample_episodes(drawn, table, table.meta_valid, parts.test_spec, train.tasks, parts.normalise)
             mask = strategy.relax(noise, search)
             loss, right, slope = mask_gradient(scorer, params, mask, episodes, train.task_batch, TASKS)
-            return strategy.tell_grad(noise, search, loss, slope), right
+            told = strategy.tell_grad(noise, search, loss, slope)
+            finite = jnp.isfinite(loss) & jnp.isfinite(slope).all()
+            return jax.tree.map(lambda new, old: jnp.where(finite, new, old), told, search), right
 
         search, right = agreed(jax.lax.scan(one, search, jnp.arange(turns)))
         asked = strategy.ask(stream(config.seed, "ask", generation), search)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from atnas_jax.data.npz import load_arrays
 from atnas_jax.search.tables import Table, index_of, make_table, planted, table_space, within
 from atnas_jax.search.variation import Feasible
 
@@ -37,12 +38,16 @@ def load_table(name: str) -> Table:
     path, column = (rest, "") if os.path.exists(rest) or ":" not in rest else rest.rsplit(":", 1)
     if kind == "nbmacro" and column:
         raise ValueError(f"nbmacro has no column {column!r}; type nbmacro:{path}")
-    with np.load(path) as file:
-        arrays = dict(file)
+    try:
+        arrays = load_arrays(path)
+    except ValueError as error:
+        raise ValueError(f"table {path} cannot be read ({error}); it must be an npz") from error
     try:
         return _nb201(arrays, column or "cifar10") if kind == "nb201" else _nbmacro(arrays)
     except KeyError as error:
         raise ValueError(f"{path} is no {kind} table: it has no array {error}") from error
+    except (IndexError, TypeError) as error:
+        raise ValueError(f"{path} is no {kind} table: {error}") from error
 
 
 def limited(table: Table, limit: str) -> tuple[Feasible, str, float]:

@@ -5,6 +5,7 @@ last the choice of the shared best. A checkpoint is taken between units, so a ki
 being made from step numbers, ends as if nothing had happened.
 """
 
+import contextlib
 import time
 from typing import Any, NamedTuple
 
@@ -16,11 +17,14 @@ from atnas_jax.meta.average import evaluated
 from atnas_jax.race import part_of
 from atnas_jax.run.budget import architecture_steps, rungs_of
 from atnas_jax.run.build import Parts, evaluation_learner, hand_made
-from atnas_jax.run.checkpoint import open_checkpoints, save
+from atnas_jax.run.checkpoint import finish, open_checkpoints, save
 from atnas_jax.run.compiled import stopwatch
 from atnas_jax.run.config import chunk_of
-from atnas_jax.run.metrics import Metrics, open_metrics
+from atnas_jax.run.faults import check_nonfinite, count_nonfinite, too_many
+from atnas_jax.run.files import warn
+from atnas_jax.run.metrics import Metrics, has_metrics, open_metrics
 from atnas_jax.run.outer import outer_schedule
+from atnas_jax.run.preemption import GOES_ON, Stopped, finishes_first
 from atnas_jax.run.processes import anywhere, by_first, first_only
 from atnas_jax.run.progress import Progress
 from atnas_jax.run.state import RunState, init_state, restore_run
@@ -55,34 +59,52 @@ def run_units(config: ConfigDict, parts: Parts, workdir: str, progress: Progress
     """Run all units that no checkpoint holds yet; returns the last state and the notes: ledger, history, fingerprint.
 
     Raises:
-        ValueError: the workdir holds checkpoints of other data.
+        ValueError: the workdir holds checkpoints of other data, or none that is sound.
+        OSError: a checkpoint cannot be written.
+        Fault: too many outer steps in a row were not finite; the last state is saved.
+        Stopped: a signal arrived; the last state is saved.
     """
+    with contextlib.closing(first_only(lambda: open_checkpoints(workdir, config.log.keep))) as checkpoints:
+        return _run_units(config, parts, workdir, progress, checkpoints)
+
+
+def _run_units(config, parts, workdir, progress, checkpoints) -> tuple[RunState, dict[str, Any]]:
     chunks = config.train.steps // chunk_of(config)
     units = chunks * (1 + config.meta_test.conv4)
-    checkpoints = first_only(lambda: open_checkpoints(workdir, config.log.keep))
     if (found := restore_run(checkpoints, config, parts)) is not None:
         (state, notes), done = found, found[1]["unit"]
+        notes["nonfinite_most"] = 0  # what stopped the run is over, unless the next step is not finite either
         progress.note(f"goes on after {min(done, units)} of {units} units")
     else:
         state, done = init_state(config, parts), 0
         notes = {"fingerprint": parts.dataset.fingerprint, "history": [], **dict.fromkeys(LEDGER, 0.0)}
+        if has_metrics(workdir):
+            warn(f"{workdir} has metrics but no checkpoint, as if a run had ended before its first; beginning anew")
     if done > units:
-        checkpoints.close()
         return state, notes
     metrics = first_only(lambda: open_metrics(workdir, done * chunk_of(config) if done else None))
     scorer = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways)
     programs = make_programs(config, parts, scorer, notes, progress.note)
     run, saved = Run(config, parts, programs, metrics, progress, notes), time.monotonic()
-    for unit in range(done, units + 1):
-        if unit == units:
-            state = state._replace(best=rank_again(run, state))
-        else:
-            state = search_unit(run, state, unit) if unit < chunks else control_unit(run, state)
-        if anywhere(unit == units or time.monotonic() - saved > 60 * config.log.checkpoint_minutes):
-            by_first(save, checkpoints, unit + 1, state, notes | {"unit": unit + 1})
-            saved = time.monotonic()
-    metrics.close()
-    checkpoints.close()
+    limit = config.train.nonfinite_limit
+    with contextlib.closing(metrics), finishes_first() as asked:
+        for unit in range(done, units + 1):
+            if unit == units:
+                state = state._replace(best=rank_again(run, state))
+            else:
+                state = search_unit(run, state, unit) if unit < chunks else control_unit(run, state)
+            stop = anywhere(bool(asked()) or too_many(notes, limit))
+            late = time.monotonic() - saved > 60 * config.log.checkpoint_minutes
+            if anywhere(unit == units or stop or late):
+                score = notes["history"][-1]["best_fitness"] if notes["history"] else None
+                by_first(save, checkpoints, unit + 1, state, notes | {"unit": unit + 1}, score)
+                saved = time.monotonic()
+            if stop:
+                by_first(finish, checkpoints)
+                check_nonfinite(notes, limit)
+                who = asked() or "a signal to another process"
+                raise Stopped(f"stopped by {who}, {min(unit + 1, units)} of {units} units saved; {GOES_ON}")
+        by_first(finish, checkpoints)
     return state, notes
 
 
@@ -110,6 +132,7 @@ def train(run: Run, meta: MetaState, masks: Array, phase: str, ledger: str, show
     taken, steps = stopwatch(run.notes), run.config.train.steps
     program = run.programs.train if phase == "meta_train" else run.programs.control
     meta, found = program(meta, masks, run.parts.dataset.table)
+    skipped = count_nonfinite(run.notes, np.asarray(found.pop("skipped")).tolist())
     found, step = {name: float(value) for name, value in found.items()}, int(meta.step)
     seconds = taken()
     run.notes[ledger] += seconds
@@ -126,8 +149,11 @@ def train(run: Run, meta: MetaState, masks: Array, phase: str, ledger: str, show
         seconds=spent(run.notes),
         grad_norm=found["gradient_norm"],
         learning_rate=rate,
+        skipped=skipped,
         **values,
     )
+    if skipped:
+        run.progress.note(f"{phase}: {skipped} of {masks.shape[0]} updates were not finite and are skipped")
     run.progress.update(phase, step, steps, **values, **shown)
     return meta
 

@@ -31,16 +31,17 @@ def from_text(space: SearchSpace, text: str) -> np.ndarray:
     Raises:
         ValueError: in one line, the token that is wrong and what is allowed there.
     """
-    family, _, body = text.strip().partition(":")
+    text, shown = text.strip(), _shown(text)
+    family, _, body = text.partition(":")
     if family != space.family:
-        raise ValueError(f"genotype {text!r} is of family {family!r}; this space is {space.family!r}")
+        raise ValueError(f"genotype {shown} is of family {_shown(family)}; this space is {space.family!r}")
     layout, fields, words = _layout(space), body.split("/"), []
     if len(fields) != len(layout):
-        raise ValueError(f"genotype {text!r} has {len(fields)} fields between '/'; this space has {len(layout)}")
+        raise ValueError(f"genotype {shown} has {len(fields)} fields between '/'; this space has {len(layout)}")
     for field, (prefix, count) in zip(fields, layout, strict=True):
         parts = field.removeprefix(prefix).split("-") if count else []
         if not field.startswith(prefix) or len(parts) != count or (count == 0 and field != prefix):
-            raise ValueError(f"field {field!r} is malformed; {_example(space, len(words), prefix, count)}")
+            raise ValueError(f"field {_shown(field)} is malformed; {_example(space, len(words), prefix, count)}")
         words += parts
     return _genotype(space, words)
 
@@ -59,14 +60,17 @@ def from_json(space: SearchSpace, text: str) -> np.ndarray:
     """
     try:
         record = json.loads(text)
-        family, slots = record["family"], dict(record["slots"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'genotype {text!r} is not JSON like {{"family": ..., "slots": {{...}}}}') from error
+        family, slots = record.pop("family"), record.pop("slots")
+        if record or not isinstance(slots, dict):
+            raise ValueError("other keys")
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f'genotype {_shown(text)} is not JSON like {{"family": ..., "slots": {{...}}}}') from error
     if family != space.family:
-        raise ValueError(f"genotype is of family {family!r}; this space is {space.family!r}")
+        raise ValueError(f"genotype is of family {_shown(family)}; this space is {space.family!r}")
     odd = sorted(set(slots) ^ set(space.names))
     if odd:
-        raise ValueError(f"slot {odd[0]!r} is {'unknown' if odd[0] in slots else 'missing'}; slots: {_or(space.names)}")
+        how = "unknown" if odd[0] in slots else "missing"
+        raise ValueError(f"slot {_shown(odd[0])} is {how}; slots: {_or(space.names)}")
     return _genotype(space, [slots[name] for name in space.names])
 
 
@@ -118,13 +122,19 @@ def _words(space: SearchSpace, genotype: np.ndarray) -> list[str]:
 def _genotype(space: SearchSpace, words: list[str]) -> np.ndarray:
     for name, choices, word in zip(space.names, space.choices, words, strict=True):
         if word not in choices:
-            raise ValueError(f"{word!r} is not a choice of {name}; allowed: {_or(choices)}")
+            raise ValueError(f"{_shown(word)} is not a choice of {name}; allowed: {_or(choices)}")
     return np.asarray([c.index(word) for c, word in zip(space.choices, words, strict=True)], np.int32)
 
 
 def _example(space: SearchSpace, slot: int, prefix: str, count: int) -> str:
     names = "-".join(space.names[slot : slot + count])
     return f"expected {prefix}{names}, such as {prefix + '-'.join(c[0] for c in space.choices[slot : slot + count])}"
+
+
+def _shown(given: object) -> str:
+    """Return what was given as an error shows it, on one short line."""
+    text = repr(given)
+    return text if len(text) <= 100 else text[:97] + "..."
 
 
 def _tuples(value: object) -> object:

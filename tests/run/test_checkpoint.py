@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from atnas_jax.run.checkpoint import open_checkpoints, restore_latest, save
+from atnas_jax.run.checkpoint import finish, open_checkpoints, restore_latest, save
 
 
 class State(NamedTuple):
@@ -63,7 +63,9 @@ def test_there_is_nothing_to_restore_in_a_new_folder(tmp_path):
 
 def test_a_state_of_every_kind_comes_back_bit_for_bit_in_another_manager(tmp_path):
     meta = {"phase": "search", "seconds": 0.1, "rows": [1, 2], "nothing": None}
-    save(open_checkpoints(str(tmp_path)), 3, _state(1), meta)
+    manager = open_checkpoints(str(tmp_path))
+    save(manager, 3, _state(1), meta)
+    manager.close()
     state, restored = restore_latest(open_checkpoints(str(tmp_path)), _state(2))
     _assert_same(_state(1), state)
     assert restored == meta
@@ -84,6 +86,7 @@ def test_the_last_ones_are_kept_and_the_latest_is_restored(tmp_path):
     manager = open_checkpoints(str(tmp_path), keep=2)
     for step in (1, 5, 20):
         save(manager, step, {"x": jnp.float32(step)}, {"step": step})
+    finish(manager)
     assert sorted(manager.all_steps()) == [5, 20]
     state, meta = restore_latest(manager, {"x": jnp.float32(0)})
     assert (float(state["x"]), meta) == (20.0, {"step": 20})
@@ -126,7 +129,7 @@ def test_keys_and_other_things_are_refused(tmp_path):
 WRITER = """
 import sys
 import jax.numpy as jnp
-from atnas_jax.run.checkpoint import open_checkpoints, restore_latest, save
+from atnas_jax.run.checkpoint import finish, open_checkpoints, restore_latest, save
 
 manager = open_checkpoints(sys.argv[1])
 found = restore_latest(manager, {"x": jnp.zeros((300, 1000)), "y": jnp.int32(0)})
@@ -136,6 +139,7 @@ while True:
     step += 1
     print("saving", step, flush=True)
     save(manager, step, {"x": jnp.full((300, 1000), step, jnp.float32), "y": jnp.int32(step)}, {"step": step})
+    finish(manager)
     print("saved", step, flush=True)
 """
 

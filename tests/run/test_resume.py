@@ -72,9 +72,11 @@ def _has_metrics(workdir, phase, rows):
 
 MOMENTS = {
     "training": lambda workdir: _has_metrics(workdir, "meta_train", 1),
+    "a checkpoint is written": lambda workdir: any(workdir.glob("checkpoints/*.orbax-checkpoint-tmp*")),
     "a generation": lambda workdir: _has_metrics(workdir, "search", 1),
     "the meta-test": lambda workdir: (workdir / "meta_network.npz").exists(),
 }
+STOPPED = 75  # of launch/_main.py
 
 
 def _kill(process):
@@ -97,7 +99,13 @@ def test_killed_in_a_process_of_its_own(short, tmp_path, repo):
         while process.poll() is None and not reached(workdir):
             time.sleep(0.002)
         assert process.poll() is None, f"ended before {moment}: {process.communicate()}"
-        _kill(process)
+        if moment == "a generation":  # one of them is asked to end, which it does in order
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=300)
+            assert process.returncode == STOPPED, err
+            assert "stopped by SIGTERM" in err.splitlines()[-1] and "Traceback" not in err
+        else:
+            _kill(process)
         assert not (workdir / "results.json").exists(), moment
     err = _ends_as_if_left_alone(_start(repo, workdir, short.config.data.source), workdir, short.workdir)
     assert "goes on after 8 of 8 units" in err

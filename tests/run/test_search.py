@@ -25,7 +25,7 @@ from atnas_jax.space.cost import cost_model
 from atnas_jax.space.text import parse, space_from_dict
 
 OF_ALL = {"step", "phase", "generation", "seconds", "episodes_per_s"}
-OF_TRAINING = OF_ALL | {"loss", "accuracy", "grad_norm", "learning_rate"}
+OF_TRAINING = OF_ALL | {"loss", "accuracy", "grad_norm", "learning_rate", "skipped"}
 OF_SEARCH = OF_ALL | {"best_fitness", "mean_fitness", "best_genotype", "params", "macs"}
 test_again.__test__ = False  # pytest takes it for a test
 

@@ -1,8 +1,8 @@
 """Across-task neural architecture search in JAX.
 
-`MetaNetwork`, `load_meta_network`, `adapt` and, for many tasks, `make_adapter` are what a user of a searched meta-network
-needs; `load_adapted` reads what an adaptation wrote; `FewShotClassifier` is the same for scikit-learn. The rest is
-imported by module.
+`MetaNetwork`, `load_meta_network`, `adapt` and, for many tasks, `make_adapter` are what a user of a searched
+meta-network needs; `load_adapted` reads what an adaptation wrote; `FewShotClassifier` is the same for scikit-learn. The
+rest is imported by module.
 """
 
 import importlib

@@ -138,7 +138,7 @@ def make_generation(
     score: Callable[[Array], Array] | None = None,
     mixed: bool = False,
 ) -> Callable[[Carry, Array], tuple[Carry, None]]:
-    """Return generation(carry, key) -> (carry, None), one round of ask and tell; arguments as of `adapt_architecture`."""
+    """Return generation(carry, key) -> (carry, None), a round of ask and tell; arguments as of `adapt_architecture`."""
 
     def values_of(genotypes: Array) -> Array:
         masks, columns = mask_of(space, genotypes), []

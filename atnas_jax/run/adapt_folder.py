@@ -12,7 +12,7 @@ from atnas_jax.data.labelled_folder import read_images, read_support
 from atnas_jax.run.adapt import Adapted, adapt
 from atnas_jax.run.meta_network import load_meta_network
 
-PREDICT = '''"""Classify images by this adaptation: python predict.py FOLDER, or an npz; writes predictions.csv's rows."""
+PREDICT = '''"""Classify images by this adaptation, rows as in predictions.csv: python predict.py FOLDER"""
 import csv
 import pathlib
 import sys
@@ -64,8 +64,8 @@ def adapt_folder(workdir: str, support: str, query: str, out: str, *, seed: int 
 def write_outcome(out: str, found: Adapted, summary: dict[str, Any], names: Sequence[str]) -> None:
     """Write the outcome of an adaptation into a folder.
 
-    predictions.csv, a row an image of `names`; genotype.txt; weights.npz, all that `load_adapted` needs; predict.py, which
-    classifies other images by it; adaptation.json, the summary.
+    predictions.csv, a row an image of `names`; genotype.txt; weights.npz, all that `load_adapted` needs; predict.py,
+    which classifies other images by it; adaptation.json, the summary.
     """
     class_names = summary["classes"]
     os.makedirs(out, exist_ok=True)

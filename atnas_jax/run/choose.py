@@ -69,7 +69,8 @@ def choose(
 def chooser(config: ConfigDict, parts: Parts) -> Callable:
     """Return choose(params, warm [n,E], at_random, index [T], table) -> int32 [T,E].
 
-    It reads the support of the episodes alone; warm[0] is the shared best. One program serves both strategies, which differ in what they ask.
+    It reads the support of the episodes alone; warm[0] is the shared best. One program serves both strategies, which
+    differ in what they ask and in whether what they find is held against the shared best.
     """
     adapt, test, space = config.adapt, config.protocol, parts.space
     learner = evaluation_learner(config, space, parts.image_shape, test.ways)

@@ -115,8 +115,8 @@ def _learning() -> dict:
             "eval_inner_steps": -1,  # of evaluation and novel tasks; -1 is inner_steps
         },
         "adapt": {  # the search on the support set of one novel task
-            # "loss": of pseudo-queries after adaptation; "naswot", "grad_norm" or "synflow": before any; "mix": the mean
-            # of the ranks by the loss and by naswot, see `mean_ranks` of adaptation.py.
+            # "loss": of pseudo-queries after adaptation; "naswot", "grad_norm" or "synflow": before any; "mix": the
+            # mean of the ranks by the loss and by naswot, see `mean_ranks` of adaptation.py.
             "score": "loss",
             # Standard errors of the paired difference by which what is found must beat the shared best genotype on
             # pseudo-queries, or that one is kept, see incumbent.py; 1 is the one-standard-error rule; -1 takes whatever

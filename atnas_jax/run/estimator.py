@@ -21,9 +21,9 @@ except ImportError as error:
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Classifier of images that adapts a searched meta-network to each training set, see `run.novel.adapt_to`.
 
-    X is [n,H,W] or [n,H,W,C] of any size, C 1 or 3, or rows [n,d] of `image_shape`: without one, a row is a square grey
-    image where d is a square number, a square of 3 channels where d/3 is, else a strip of one pixel's height. Images are
-    resized to the network's size. y is text or numbers, two classes or more.
+    X is [n,H,W] or [n,H,W,C] of any size, C 1 or 3, or rows [n,d] of `image_shape`: without one, a row is a square
+    grey image where d is a square number, a square of 3 channels where d/3 is, else a strip of one pixel's height.
+    Images are resized to the network's size. y is text or numbers, two classes or more.
 
     Args:
         network: a workdir of launch.search, its meta_network.npz, or a `MetaNetwork`.

@@ -1,10 +1,8 @@
 """What accuracy to expect on images of a novel task, from its support set alone."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict

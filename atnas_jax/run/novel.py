@@ -30,7 +30,7 @@ Fit = Callable[..., AdaptedNetwork]
 class Programs(NamedTuple):
     """What is compiled for tasks of the same numbers of images a class.
 
-    start(params, key, support_x, support_y) -> (Task, population int32 [n,E] to start from)
+    repair(population int32 [n,E]) -> the same within the limits, where there are any
     first, step, decide, choose: of `SupportSearch`
     learn(params, genotype, support_x, support_y) -> adapted weights
     estimate(params, genotype, support_x, support_y, key) -> bool [n], see `make_estimate`; `how` names it
@@ -38,7 +38,7 @@ class Programs(NamedTuple):
     fits(genotypes [n,E]) -> bool [n], whether they keep the limits
     """
 
-    start: Callable
+    repair: Callable
     first: Callable
     step: Callable
     decide: Callable
@@ -117,27 +117,16 @@ def make_fit(
             known[counts] = _make_programs(network, labels, clock, limited)
         programs, before, seconds = known[counts], clock["compile_s"], stopwatch(clock)
         x, y, key = jnp.asarray(as_float(images, network.normalise)), jnp.asarray(labels), stream(seed, "adapt")
-        choice, rounds = _search(programs, network.params, key, x, y, network.config.adapt, seconds)
-        chosen = seconds()
-        genotype = np.asarray(choice.genotype)
+        warm = programs.repair(network.population[: network.config.adapt.population])
+        task = Task(key, network.params, x, y, warm[0])
+        choice, rounds = _search(programs, task, warm, network.config.adapt, seconds)
+        chosen, genotype = seconds(), np.asarray(choice.genotype)
         weights = jax.block_until_ready(programs.learn(network.params, genotype, x, y))
-        learned, cost = seconds(), programs.cost(genotype)
+        learned, cost = seconds(), np.asarray(programs.cost(genotype))
         _check_limits(limits, programs, genotype, cost)
-        gain, error = np.asarray(choice.gain, float)
-        expected = None
-        if estimate:
-            right = programs.estimate(network.params, genotype, x, y, stream(key, "expected"))
-            expected = describe(programs.how, np.asarray(right))
-        about = {
-            "genotype": to_text(network.space, genotype),
-            "params": int(cost[0]),
-            "macs": int(cost[1]),
-            "support_images": len(images),
+        about = _about(network, programs, task, choice, cost, estimate) | {
             "generations": rounds,
             "evaluations": rounds * network.config.adapt.population,
-            "found": to_text(network.space, np.asarray(choice.found)),  # before it was held against the shared best
-            "found_is_better_by": {"nats": gain, "standard_error": error},
-            "expected": expected,
             "architecture_s": round(chosen, 3),
             "weights_s": round(learned - chosen, 3),
             "compile_s": round(clock["compile_s"] - before, 3),
@@ -151,6 +140,24 @@ def make_fit(
     return fit
 
 
+def _about(network, programs, task, choice, cost, estimate) -> dict[str, Any]:
+    """Return what adaptation.json says of a choice."""
+    gain, error = np.asarray(choice.gain, float)
+    expected = None
+    if estimate:
+        given = (task.params, choice.genotype, task.support_x, task.support_y, stream(task.key, "expected"))
+        expected = describe(programs.how, np.asarray(programs.estimate(*given)))
+    return {
+        "genotype": to_text(network.space, np.asarray(choice.genotype)),
+        "params": int(cost[0]),
+        "macs": int(cost[1]),
+        "support_images": len(task.support_y),
+        "found": to_text(network.space, np.asarray(choice.found)),  # before it was held against the shared best
+        "found_is_better_by": {"nats": float(gain), "standard_error": float(error)},
+        "expected": expected,
+    }
+
+
 def check_labels(labels: np.ndarray, images: int) -> None:
     """Raise ValueError unless labels are integers [images] with every one of 0..N-1, N at least 2."""
     if labels.shape != (images,) or labels.dtype.kind not in "iu":
@@ -162,9 +169,8 @@ def check_labels(labels: np.ndarray, images: int) -> None:
         raise ValueError(f"support labels are {present[:8].tolist()}; need every one of 0..N-1 at least once, N >= 2")
 
 
-def _search(programs, params, key, x, y, settings, seconds) -> tuple[Choice, int]:
+def _search(programs, task, warm, settings, seconds) -> tuple[Choice, int]:
     """Return the choice and the number of generations that it took."""
-    task, warm = programs.start(params, key, x, y)
     if not settings.seconds:
         return jax.block_until_ready(programs.choose(task, warm)), settings.generations
     carry, rounds = programs.first(task, warm), 0
@@ -184,15 +190,11 @@ def _make_programs(network: MetaNetwork, labels: np.ndarray, clock: dict[str, fl
     used, size = share_of_limits(config, space, shape, network.latency), config.adapt.population
     feasible = None if used is None else lambda genotypes: used(genotypes) <= 1
     strategy = genetic(space, population=size, elites=min(2, size - 1), feasible=feasible)
+    repair = (lambda genotypes: genotypes) if not limited else cheaper(space, used, 1.0)
     # Limits that the population was not searched under leave little of it, so there it is made cheaper.
-    repair = cheaper(space, used, 1.0) if limited else lambda genotypes: genotypes
     strategy = repaired(strategy, repair) if limited else strategy
     search = make_support_search(config, space, shape, learner, strategy, labels, feasible, AXIS)
     how, estimate = make_estimate(config, space, learner, labels, AXIS)
-
-    def start(params, key, x, y):
-        warm = repair(network.population[:size])
-        return Task(key, params, x, y, warm[0]), warm
 
     def learn(params, genotype, x, y):
         return learner.adapt(params, mask_of(space, genotype), x, y)
@@ -202,7 +204,7 @@ def _make_programs(network: MetaNetwork, labels: np.ndarray, clock: dict[str, fl
 
     everywhere = make_mesh(jax.device_count())
     return Programs(
-        start=compiled(start, clock, mesh=everywhere),
+        repair=compiled(repair, clock) if limited else repair,
         first=compiled(search.first, clock, mesh=everywhere),
         step=compiled(search.step, clock, mesh=everywhere),
         decide=compiled(search.decide, clock, mesh=everywhere),

@@ -263,7 +263,7 @@ def test_generations_go_on_until_the_time_is_over(network, task, monkeypatch):
 
     monkeypatch.setattr(novel, "stopwatch", fake)
     found = network.adapt(task[0], task[1], seconds=4.0, generations=1, estimate=False)
-    assert found.about["generations"] == 5 and found.about["evaluations"] == 20  # one before the first look
+    assert found.about["generations"] == 4 and found.about["evaluations"] == 16  # one before the first look
     assert found.about["expected"] is None
     monkeypatch.setattr(novel, "stopwatch", lambda clock: lambda: 9.0)
     assert network.adapt(task[0], task[1], seconds=4.0, estimate=False).about["generations"] == 1

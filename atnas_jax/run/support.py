@@ -56,7 +56,7 @@ class Choice(NamedTuple):
 
     genotype: Array  # int32 [E], the found one or the incumbent
     found: Array  # int32 [E], the best that was found
-    gain: Array  # float32 [2]: by how much the found one is better than the incumbent, nats, and the standard error
+    gain: Array  # float32 [2]: how much better the found one is than the incumbent, nats, and its error; NaN: not asked
 
 
 def make_support_search(
@@ -111,7 +111,7 @@ def make_support_search(
 
     def _decide(found: Array, task: Task) -> Choice:
         if adapt.score not in LOSSES or adapt.margin < 0:
-            return Choice(found, found, jnp.zeros(2))
+            return Choice(found, found, jnp.full(2, jnp.nan))
         # Other copies than those that the search has chosen by, so that luck with them does not count twice.
         episodes = episodes_of(task, stream(jax.random.split(task.key)[0], "decide"))
         sources = pseudo_sources(labels, adapt.folds, adapt.copies)

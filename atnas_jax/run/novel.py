@@ -118,12 +118,12 @@ def make_fit(
         programs, before, seconds = known[counts], clock["compile_s"], stopwatch(clock)
         x, y, key = jnp.asarray(as_float(images, network.normalise)), jnp.asarray(labels), stream(seed, "adapt")
         warm = programs.repair(network.population[: network.config.adapt.population])
+        _check_limits(limits, programs, warm)
         task = Task(key, network.params, x, y, warm[0])
         choice, rounds = _search(programs, task, warm, network.config.adapt, seconds)
         chosen, genotype = seconds(), np.asarray(choice.genotype)
         weights = jax.block_until_ready(programs.learn(network.params, genotype, x, y))
         learned, cost = seconds(), np.asarray(programs.cost(genotype))
-        _check_limits(limits, programs, genotype, cost)
         about = _about(network, programs, task, choice, cost, estimate) | {
             "generations": rounds,
             "evaluations": rounds * network.config.adapt.population,
@@ -237,11 +237,12 @@ def _check_ways(config: ConfigDict, ways: int) -> None:
         )
 
 
-def _check_limits(limits: dict[str, float | None], programs: Programs, genotype: np.ndarray, cost: Any) -> None:
-    """Raise ValueError where even the chosen architecture is beyond a limit that was asked for."""
-    if any(limits.values()) and not programs.fits(genotype[None])[0]:
+def _check_limits(limits: dict[str, float | None], programs: Programs, population: Any) -> None:
+    """Raise ValueError where none of a population that was made to fit keeps the limits that were asked for."""
+    if any(limits.values()) and not np.any(programs.fits(population)):
         asked = " and ".join(f"{name} {limit}" for name, limit in limits.items() if limit)
+        params, macs = np.asarray(programs.cost(population)).min(0)
         raise ValueError(
-            f"{asked} leaves none of the architectures that were tried; the nearest has {int(cost[0]):,} parameters "
-            f"and {int(cost[1]):,} MACs; raise the limit"
+            f"{asked} leaves none of the architectures that were tried; the nearest has {params:,} parameters, and one "
+            f"has {macs:,} MACs; raise the limit"
         )

@@ -172,7 +172,7 @@ def test_predict_py_runs_as_written(finished, task, tmp_path):
     np.savez(tmp_path / "support.npz", images=large, labels=labels, class_names=("ant", "bee", "cow"))
     _save(tmp_path / "query", queries[:5])
     out = tmp_path / "out"
-    adapt_folder(finished.workdir, str(tmp_path / "support.npz"), str(tmp_path / "query"), str(out), seconds=0.01)
+    adapt_folder(finished.workdir, str(tmp_path / "support.npz"), str(tmp_path / "query"), str(out))
     assert len((out / "predict.py").read_text().splitlines()) <= 13
     call = [sys.executable, str(out / "predict.py"), str(tmp_path / "query")]
     done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=_own_environment())
@@ -188,12 +188,21 @@ def _own_environment():
 
 
 @pytest.fixture(scope="module")
-def of_text(finished, task):
-    """The task adapted to from Python, its classes by name and its images interleaved."""
+def of_text(finished, network, task):
+    """The task adapted to from Python, its classes by name and its images mixed, by the least of parameters."""
     support, labels, _, _ = task
     order = np.random.default_rng(0).permutation(len(labels))
     names = np.asarray(["cow", "ant", "bee"])[labels]
-    return atnas_jax.MetaNetwork.load(finished.workdir).adapt(support[order], names[order].tolist(), max_params=3000)
+    network = atnas_jax.MetaNetwork.load(finished.workdir)
+    return network.adapt(support[order], names[order].tolist(), max_params=int(_params(network, _every(network)).min()))
+
+
+def _every(network):
+    return np.asarray(list(itertools.product(*map(range, network.space.cards))), np.int32)
+
+
+def _params(network, genotypes):
+    return np.asarray(cost_model(network.space, (10, 10, 1), "flatten", 3)(genotypes))[..., 0]
 
 
 def test_labels_are_what_was_given(of_text, task):
@@ -226,18 +235,11 @@ def test_what_it_predicts_survives_a_copy_a_file_and_another_size(of_text, task,
 
 
 def test_limits_hold_for_what_is_chosen(of_text, adapted, network, task):
-    cost = cost_model(network.space, (10, 10, 1), "flatten", 3)(of_text.genotype)
-    assert of_text.about["params"] == cost[0] <= 3000
-    least = int(cost_model(network.space, (10, 10, 1), "flatten", 3)(_everything(network.space))[:, 0].min())
-    tight = adapt(network, *task[:3], max_params=least, generations=1)
-    assert tight.params == least < adapted.params
+    least = _params(network, _every(network)).min()
+    assert of_text.about["params"] == _params(network, of_text.genotype) == least < adapted.params
     with pytest.raises(ValueError, match=r"max_params 5 leaves none .* the nearest has [\d,]+ parameters") as caught:
-        adapt(network, *task[:3], max_params=5, generations=1)
+        adapt(network, *task[:3], max_params=5)
     assert "\n" not in str(caught.value)
-
-
-def _everything(space):
-    return np.asarray(list(itertools.product(*map(range, space.cards))), np.int32)
 
 
 @pytest.mark.parametrize(
@@ -261,12 +263,13 @@ def test_generations_go_on_until_the_time_is_over(network, task, monkeypatch):
         times = itertools.count(1)
         return lambda: float(next(times))
 
+    fit = novel.make_fit(network, seconds=4.0, generations=1, estimate=False)
     monkeypatch.setattr(novel, "stopwatch", fake)
-    found = network.adapt(task[0], task[1], seconds=4.0, generations=1, estimate=False)
+    found = fit(task[0][..., None], task[1])
     assert found.about["generations"] == 4 and found.about["evaluations"] == 16  # one before the first look
     assert found.about["expected"] is None
     monkeypatch.setattr(novel, "stopwatch", lambda clock: lambda: 9.0)
-    assert network.adapt(task[0], task[1], seconds=4.0, estimate=False).about["generations"] == 1
+    assert fit(task[0][..., None], task[1]).about["generations"] == 1
 
 
 def test_nothing_is_written_where_the_folders_do_not_fit(finished, task, tmp_path):

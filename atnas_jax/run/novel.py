@@ -122,6 +122,7 @@ def make_fit(
         task = Task(key, network.params, x, y, warm[0])
         choice, rounds = _search(programs, task, warm, network.config.adapt, seconds)
         chosen, genotype = seconds(), np.asarray(choice.genotype)
+        _check_limits(limits, programs, genotype[None])
         weights = jax.block_until_ready(programs.learn(network.params, genotype, x, y))
         learned, cost = seconds(), np.asarray(programs.cost(genotype))
         about = _about(network, programs, task, choice, cost, estimate) | {

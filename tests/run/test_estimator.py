@@ -10,11 +10,11 @@ import pytest
 if importlib.util.find_spec("sklearn") is None:  # a broken one fails
     pytest.skip("scikit-learn is not installed: pip install 'atnas_jax[sklearn]'", allow_module_level=True)
 
-from sklearn.base import clone  # noqa: E402
-from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from atnas_jax.run.estimator import FewShotClassifier, _row_shape  # noqa: E402
-from atnas_jax.run.meta_network import load_meta_network  # noqa: E402
+from atnas_jax.run.estimator import FewShotClassifier, _row_shape
+from atnas_jax.run.meta_network import load_meta_network
 
 
 class _Means(NamedTuple):

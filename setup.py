@@ -30,6 +30,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],
         "onnx": ["onnx>=1.19", "onnxruntime>=1.22"],
+        "sklearn": ["scikit-learn>=1.6"],
         "test": [
             "hypothesis>=6.100",
             "onnx>=1.19",
@@ -37,6 +38,7 @@ setup(
             "pytest>=8.0",
             "pytest-xdist>=3.5",
             "ruff>=0.12",
+            "scikit-learn>=1.6",
         ],
         "tpu": ["jax[tpu]>=0.10"],
     },

@@ -6,34 +6,40 @@ SUPPORT has one folder of a few images per class; QUERY holds images to classify
 from absl import flags
 
 from atnas_jax.run.adapt_folder import adapt_folder
+from atnas_jax.run.expected import sentence
 from launch import _main
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a finished search, or its meta_network.npz.", required=True)
 _SUPPORT = flags.DEFINE_string("support", None, "Folder of class folders of labelled images, or npz.", required=True)
 _QUERY = flags.DEFINE_string("query", None, "Folder of images to classify, or npz.", required=True)
-_OUT = flags.DEFINE_string("out", None, "Folder for predictions.csv, genotype.txt, adaptation.json.", required=True)
+_OUT = flags.DEFINE_string("out", None, "Folder to write predictions, weights and predict.py into.", required=True)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the search on the support.", lower_bound=0)
-_GENERATIONS = flags.DEFINE_integer("generations", None, "Rounds of the search; default: the config's.", lower_bound=1)
-_POPULATION = flags.DEFINE_integer("population", None, "Genotypes a round; default: the config's.", lower_bound=2)
+_OPTIONS = (
+    flags.DEFINE_integer("generations", None, "Rounds of the search; default: the config's.", lower_bound=1),
+    flags.DEFINE_integer("population", None, "Genotypes a round; default: the config's.", lower_bound=2),
+    flags.DEFINE_float("seconds", None, "Of searching, instead of --generations.", lower_bound=0),
+    flags.DEFINE_integer("max_params", None, "Limit of the chosen architecture.", lower_bound=1),
+    flags.DEFINE_integer("max_macs", None, "The same, multiply-accumulates of one image.", lower_bound=1),
+    flags.DEFINE_float("max_latency_ms", None, "The same, by the latency table of the search.", lower_bound=1e-9),
+)
 
 
 def main(_: list[str]) -> None:
     """Adapt, write the outcome, and say it in a few lines."""
-    found = adapt_folder(
-        _WORKDIR.value, _SUPPORT.value, _QUERY.value, _OUT.value,
-        seed=_SEED.value, generations=_GENERATIONS.value, population=_POPULATION.value,
-    )  # fmt: skip
+    options = {flag.name: flag.value for flag in _OPTIONS}
+    found = adapt_folder(_WORKDIR.value, _SUPPORT.value, _QUERY.value, _OUT.value, seed=_SEED.value, **options)
     print(
         f"{len(found['classes'])} classes, {found['support_images']} support and {found['query_images']} query images"
     )
     print(f"architecture {found['genotype']} ({found['params']:,} parameters, {found['macs']:,} MACs)")
     print(
-        f"chosen in {found['architecture_s']} s; weights and predictions in {found['weights_s']} s; "
-        f"compiled in {found['compile_s']} s"
+        f"chosen in {found['architecture_s']} s ({found['evaluations']} evaluations); weights and predictions in "
+        f"{found['weights_s']} s; compiled in {found['compile_s']} s"
     )
+    print(sentence(found["expected"]))
     if found["accuracy"] is not None:
         print(f"accuracy on the query images {100 * found['accuracy']:.2f} %")
-    print(f"wrote {_OUT.value}/predictions.csv, genotype.txt, adaptation.json")
+    print(f"wrote {_OUT.value}/predictions.csv, genotype.txt, adaptation.json, weights.npz, predict.py")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atnas_jax.adaptation import adapt_architecture, pseudo_episodes, support_folds
+from atnas_jax.adaptation import (
+    adapt_architecture,
+    mean_ranks,
+    moved_rows,
+    pseudo_episodes,
+    pseudo_sources,
+    support_folds,
+)
 from atnas_jax.search.genetic import genetic
 from atnas_jax.search.random_search import random_search
 from atnas_jax.space.chain import ChainSpec, chain_space
@@ -67,17 +74,71 @@ def test_folds_become_episodes():
 @pytest.mark.parametrize("counts", [(1, 1, 1), (3, 1, 2)])
 def test_moved_copies_stand_in_where_a_class_has_one_image(counts):
     x, y, labels = _support(counts)
+    x = x + jnp.arange(len(labels))[:, None, None, None]  # an image and its copies lie in i..i+1
     episodes = jax.jit(lambda x: pseudo_episodes(jax.random.key(0), x, y, labels, folds=5, copies=4))(x)
     number = len(labels)
-    assert jax.tree.map(jnp.shape, episodes) == (
-        (1, number, 6, 6, 1),
-        (1, number),
-        (1, 4 * number, 6, 6, 1),
-        (1, 4 * number),
-    )
+    assert jax.tree.map(jnp.shape, episodes) == ((1, number, 6, 6, 1), (1, number), (1, 12, 6, 6, 1), (1, 12))
     np.testing.assert_array_equal(episodes.support_x[0], x)
-    np.testing.assert_array_equal(episodes.query_y[0], np.repeat(labels, 4))
+    np.testing.assert_array_equal(episodes.query_y[0], np.repeat(np.arange(3), 4))  # as many of every class
     assert not any(np.array_equal(query, image) for query in episodes.query_x[0] for image in x)
+    sources = pseudo_sources(labels, 5, 4)
+    np.testing.assert_array_equal(np.floor(episodes.query_x[0].mean((1, 2, 3))), sources[0])
+    np.testing.assert_array_equal(labels[sources[0]], episodes.query_y[0])
+
+
+def test_the_images_of_a_class_take_turns():
+    labels = np.repeat(np.arange(3), (3, 1, 2))
+    np.testing.assert_array_equal(moved_rows(labels, 4), [0, 0, 1, 2, 3, 3, 3, 3, 4, 4, 5, 5])
+    np.testing.assert_array_equal(moved_rows(np.repeat(np.arange(2), (1, 5)), 2), [0] * 5 + [1, 2, 3, 4, 5])
+
+
+def test_mean_ranks_by_hand():
+    values = jnp.asarray([[3.0, -1e9], [1.0, 5.0], [3.0, 7.0], [-jnp.inf, 5.0]])
+    # first column: 2.5, 1, 2.5, 0 of 3; second: 0, 1.5, 3, 1.5 of 3
+    np.testing.assert_allclose(mean_ranks(values), np.asarray([2.5, 2.5, 5.5, 1.5]) / 6, rtol=1e-6)
+    np.testing.assert_array_equal(mean_ranks(values), mean_ranks(jnp.stack([values[:, 0] * 2, values[:, 1] / 9], 1)))
+
+
+def test_the_mix_ranks_by_both_and_by_neither_alone():
+    """The loss wants PLANTED and the score wants slot 0 low; one generation is ranked as a table by hand would be."""
+    strategy, learner = random_search(SPACE, population=24), _planted_learner(PLANTED)
+
+    def score(masks):
+        return -masks[:, 0, 1] - 2 * masks[:, 0, 2]
+
+    def search(key, **how):
+        return adapt_architecture(key, learner, SPACE, strategy, {}, None, _episodes(), 1, score=score, **how)
+
+    @jax.jit
+    def both(key):
+        first, rest = jax.random.split(key)
+        asked = strategy.ask(jax.random.split(rest, 1)[0], strategy.init(first, None))
+        return asked, *search(key, mixed=True), search(key)[0]
+
+    different = 0
+    for seed in range(4):
+        asked, genotype, fitness, by_score = map(np.asarray, both(jax.random.key(seed)))
+        loss = _loss((asked == np.asarray(PLANTED)).sum(1))
+        table = np.stack([-loss, -asked[:, 0].astype(float)], 1)
+        assert np.isfinite(fitness)
+        ranks = ((table[:, None] > table[None]).sum(1) + 0.5 * (table[:, None] == table[None]).sum(1)).mean(1)
+        assert ranks[(asked == genotype).all(1)][0] == pytest.approx(ranks.max())
+        different += not np.array_equal(genotype, asked[np.argmin(loss)]) and not np.array_equal(genotype, by_score)
+    assert different > 0
+
+
+def test_the_mix_never_leads_with_what_is_beyond_the_limits():
+    def feasible(genotypes):
+        return genotypes[:, 0] == 1
+
+    strategy = genetic(SPACE, population=6)  # which does not know the limit
+    arguments = (_planted_learner(PLANTED), SPACE, strategy, {}, PLANTED[None], _episodes(), 6)
+    genotype, fitness = jax.jit(
+        lambda key: adapt_architecture(
+            key, *arguments, feasible=feasible, score=lambda masks: masks[:, 0, 2], mixed=True
+        )
+    )(jax.random.key(0))
+    assert genotype[0] == 1 and np.isfinite(fitness)
 
 
 def _planted_learner(best):

@@ -8,7 +8,7 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 GROUND = {"types", "rng", "devices"}
 BELOW_3 = GROUND | {"data", "space", "search", "nets", "meta"}
-BELOW_4 = BELOW_3 | {"evaluate", "race", "adaptation", "proxies"}
+BELOW_4 = BELOW_3 | {"evaluate", "race", "adaptation", "incumbent", "proxies"}
 MAY_IMPORT = {  # room of the package -> the rooms that it may import, besides itself
     "types": set(),
     "rng": {"types"},
@@ -21,6 +21,7 @@ MAY_IMPORT = {  # room of the package -> the rooms that it may import, besides i
     "evaluate": BELOW_3,
     "race": BELOW_3 | {"evaluate"},
     "adaptation": BELOW_3 | {"evaluate"},
+    "incumbent": BELOW_3,
     "proxies": BELOW_3,
     "run": BELOW_4,
     "bench": BELOW_4,
@@ -38,6 +39,7 @@ OWNERS = {  # outside package -> the only rooms that may import it
     "rich": {"run", "report"},
     "tensorflow": set(),
     "torch": {"bench"},
+    "sklearn": {"run"},
 }
 
 

@@ -4,30 +4,39 @@ import csv
 import json
 import os
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from atnas_jax.data.labelled_folder import read_images, read_support
 from atnas_jax.run.adapt import Adapted, adapt
 from atnas_jax.run.meta_network import load_meta_network
 
+PREDICT = '''"""Classify images by this adaptation, rows as in predictions.csv: python predict.py FOLDER"""
+import csv
+import pathlib
+import sys
 
-def adapt_folder(
-    workdir: str,
-    support: str,
-    query: str,
-    out: str,
-    *,
-    seed: int = 0,
-    generations: int | None = None,
-    population: int | None = None,
-) -> dict[str, object]:
+import atnas_jax
+
+network = atnas_jax.load_adapted(str(pathlib.Path(__file__).parent))
+names, classes, probabilities = network.predict_folder(sys.argv[1])
+rows = csv.writer(sys.stdout)
+rows.writerow(["image", "predicted", *(f"p({name})" for name in network.classes)])
+rows.writerows([n, c, *(f"{p:.6f}" for p in row)] for n, c, row in zip(names, classes, probabilities, strict=True))
+'''
+
+
+def adapt_folder(workdir: str, support: str, query: str, out: str, *, seed: int = 0, **options: Any) -> dict[str, Any]:
     """Adapt to a folder of class folders, predict a folder of images, and write the outcome.
 
     Args:
         workdir: of a finished search, or its meta_network.npz.
         support: folder with one folder of images per class, or an npz.
         query: a flat folder of images, or class folders (then accuracy is told), or an npz.
-        out: folder to write predictions.csv, genotype.txt and adaptation.json into; made where absent.
-        seed, generations, population: as in `adapt`.
+        out: folder to write into, made where absent; see `write_outcome`.
+        seed: of the search.
+        options: generations, population, seconds, max_params, max_macs, max_latency_ms; see `make_fit`.
 
     Returns:
         What adaptation.json holds.
@@ -39,17 +48,12 @@ def adapt_folder(
     size, channels = network.image_shape[0], network.image_shape[-1]
     images, labels, class_names = read_support(support, size, channels)
     queries, names, query_labels = read_images(query, size, channels, class_names)
-    found = adapt(network, images, labels, queries, seed=seed, generations=generations, population=population)
+    found = adapt(network, images, labels, queries, seed=seed, estimate=True, **options)
     predicted = found.probabilities.argmax(1)
-    summary = {
-        "genotype": found.genotype,
-        "params": found.params,
-        "macs": found.macs,
+    summary = found.network.about | {
         "classes": list(class_names),
-        "support_images": len(images),
         "query_images": len(queries),
         "accuracy": None if query_labels is None else float((predicted == query_labels).mean()),
-        "architecture_s": round(found.architecture_s, 3),
         "weights_s": round(found.weights_s, 3),
         "compile_s": round(found.compile_s, 3),
     }
@@ -57,16 +61,23 @@ def adapt_folder(
     return summary
 
 
-def write_outcome(out: str, found: Adapted, summary: dict[str, object], names: Sequence[str]) -> None:
-    """Write predictions.csv, a row an image of `names`, genotype.txt and adaptation.json into the folder `out`."""
+def write_outcome(out: str, found: Adapted, summary: dict[str, Any], names: Sequence[str]) -> None:
+    """Write the outcome of an adaptation into a folder.
+
+    predictions.csv, a row an image of `names`; genotype.txt; weights.npz, all that `load_adapted` needs; predict.py,
+    which classifies other images by it; adaptation.json, the summary.
+    """
     class_names = summary["classes"]
     os.makedirs(out, exist_ok=True)
+    network = found.network._replace(classes=np.asarray(class_names), about=summary)
+    network.save(out)
     with open(os.path.join(out, "predictions.csv"), "w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["image", "predicted", *(f"p({name})" for name in class_names)])
         for name, label, row in zip(names, found.probabilities.argmax(1), found.probabilities, strict=True):
-            rows.writerow([name, class_names[label], *(f"{p:.4f}" for p in row)])
-    with open(os.path.join(out, "genotype.txt"), "w", encoding="utf-8") as file:
-        file.write(f"{found.genotype}\n{found.genotype_json}\n")
-    with open(os.path.join(out, "adaptation.json"), "w", encoding="utf-8") as file:
-        json.dump(summary, file, indent=2)
+            rows.writerow([name, class_names[label], *(f"{p:.6f}" for p in row)])
+    texts = {"genotype.txt": f"{found.genotype}\n{found.genotype_json}\n", "predict.py": PREDICT}
+    texts["adaptation.json"] = json.dumps(summary, indent=2)
+    for name, text in texts.items():
+        with open(os.path.join(out, name), "w", encoding="utf-8") as file:
+            file.write(text)

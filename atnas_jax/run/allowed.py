@@ -29,7 +29,7 @@ CHOICES = {
     "search.strategy": (*STRATEGIES, *BY_GRADIENT),
     "search.sampler": SAMPLERS,
     "search.prefilter": ("none", *PROXIES, "params", "macs"),
-    "adapt.score": ("loss", *PROXIES),
+    "adapt.score": ("loss", "mix", *PROXIES),
     "search.racing": ("halving", "none"),
     "search.anchor": ("always", "warmup", "never"),
     "search.scalarise": ("none", *FACTORS, *TERMS),
@@ -40,13 +40,14 @@ _SHARES = ("train.warmup", "search.population_share", "search.open_by")
 _PARTS = ("specialise.valid", "specialise.test")
 _SEEDS = ("seed", "protocol.seed")
 _AT_LEAST = {
-    -1: ("learner.eval_inner_steps",),
+    -1: ("learner.eval_inner_steps", "adapt.margin"),
     0: (
         *("data.difficulty", "learner.inner_steps", "learner.inner_lr"),
         *("train.clip", "train.clip_elements", "train.weight_decay", "train.warp", "train.distill"),
         *("train.first_order_steps", "train.every_step_loss", "learner.freeze_after"),
         "specialise.weight_decay",
         *("search.max_params", "search.max_macs", "search.max_latency_ms", "search.target", "log.checkpoint_minutes"),
+        "adapt.seconds",
     ),
     1e-9: ("train.outer_lr", "specialise.rate"),
     1: (

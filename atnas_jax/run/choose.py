@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
 from atnas_jax.data.episodes import fixed_episodes
 from atnas_jax.data.table import ClassTable
 from atnas_jax.devices import AXIS, map_rows
@@ -16,8 +15,8 @@ from atnas_jax.rng import stream
 from atnas_jax.run.build import Parts, evaluation_learner
 from atnas_jax.run.compiled import stopwatch
 from atnas_jax.run.costs import feasibility
-from atnas_jax.run.proxy import support_score
 from atnas_jax.run.state import RunState, ranked_population
+from atnas_jax.run.support import Task, make_support_search
 from atnas_jax.search.genetic import genetic
 from atnas_jax.search.random_search import random_search
 from atnas_jax.types import Array, Episode, Strategy
@@ -70,7 +69,8 @@ def choose(
 def chooser(config: ConfigDict, parts: Parts) -> Callable:
     """Return choose(params, warm [n,E], at_random, index [T], table) -> int32 [T,E].
 
-    It reads the support of the episodes alone. One program serves both strategies, which differ in what they ask.
+    It reads the support of the episodes alone; warm[0] is the shared best. One program serves both strategies, which
+    differ in what they ask and in whether what they find is held against the shared best.
     """
     adapt, test, space = config.adapt, config.protocol, parts.space
     learner = evaluation_learner(config, space, parts.image_shape, test.ways)
@@ -79,7 +79,6 @@ def chooser(config: ConfigDict, parts: Parts) -> Callable:
     evolved = genetic(space, population=size, elites=min(2, size - 1), feasible=feasible)
     drawn = random_search(space, population=size, feasible=feasible)
     labels = np.repeat(np.arange(test.ways), test.shots)
-    scored = support_score(config, space, parts.image_shape, test.ways)
 
     def either(at_random: Array, warm: Array) -> Strategy:
         def pick(a, b):
@@ -91,12 +90,11 @@ def chooser(config: ConfigDict, parts: Parts) -> Callable:
         return Strategy(init, lambda key, s: pick(drawn.ask(key, s), evolved.ask(key, s)), evolved.tell, evolved.best)
 
     def choose_one(params, warm, at_random, number, support_x, support_y):
-        first, second = jax.random.split(stream(config.seed, "adapt", number))
-        pseudo = pseudo_episodes(first, support_x, support_y, labels, folds=adapt.folds, copies=adapt.copies)
-        strategy, rounds = either(at_random, warm), adapt.generations
-        score = scored(params, support_x, support_y)
-        arguments = (second, learner, space, strategy, params, None, pseudo, rounds)
-        return adapt_architecture(*arguments, feasible=feasible, score=score)[0]
+        strategy = either(at_random, warm)
+        search = make_support_search(config, space, parts.image_shape, learner, strategy, labels, feasible)
+        key = stream(config.seed, "adapt", number)
+        found = search.choose(Task(key, params, support_x, support_y, warm[0]), None)
+        return jnp.where(at_random, found.found, found.genotype)  # what is drawn at random has nothing to keep to
 
     def choose_all(params, warm, at_random, index, table):
         episodes = episodes_of(config, parts, index, table)

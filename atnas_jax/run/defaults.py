@@ -125,11 +125,20 @@ def _learning() -> dict:
             "eval_inner_steps": -1,  # of evaluation and novel tasks; -1 is inner_steps
         },
         "adapt": {  # the search on the support set of one novel task
-            "score": "loss",  # of pseudo-queries after adaptation; or "naswot", "grad_norm", "synflow" before any
+            # "loss": of pseudo-queries after adaptation; "naswot", "grad_norm" or "synflow": before any; "mix": the
+            # mean of the ranks by the loss and by naswot, see `mean_ranks` of adaptation.py.
+            "score": "loss",
+            # Standard errors of the paired difference by which what is found must beat the shared best genotype on
+            # pseudo-queries, or that one is kept, see incumbent.py; 1 is the one-standard-error rule; -1 takes whatever
+            # is found. A score that looks at no pseudo-query has no such difference, and takes what is found.
+            "margin": 1.0,
             "generations": 2,
+            # Seconds of searching, compiling left out: generations go on until they are over, at least one; 0 is
+            # `generations`. Of launch.adapt and Python alone, as a meta-test must not depend on the machine.
+            "seconds": 0.0,
             "population": 8,
             "folds": 5,  # of the support set where shots >= 2, at most `shots`
-            "copies": 4,  # augmented copies of a support image as pseudo-queries where shots = 1
+            "copies": 4,  # augmented copies as pseudo-queries of a class where one has a single image
         },
     }
 

@@ -2,7 +2,8 @@
 
 import json
 import os
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,9 @@ from atnas_jax.space.expected import CostTables, tables_from_dict, tables_to_dic
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.space.text import space_from_dict, space_to_dict
 from atnas_jax.types import Array, Params
+
+if TYPE_CHECKING:
+    from atnas_jax.run.adapted_network import AdaptedNetwork
 
 FILE = "meta_network.npz"
 VERSION = 1
@@ -31,6 +35,17 @@ class MetaNetwork(NamedTuple):
     config: ConfigDict
     latency: CostTables | None = None  # milliseconds, of what search.latency named
 
+    @classmethod
+    def load(cls, path: str) -> "MetaNetwork":
+        """Read it from its file or from the workdir that holds it, see `load_meta_network`."""
+        return load_meta_network(path)
+
+    def adapt(self, images: np.ndarray, labels: Sequence[Any] | np.ndarray, **options: Any) -> "AdaptedNetwork":
+        """Adapt to labelled images, see `run.novel.adapt_to`; `adapt_to(self, images, labels, **options)`."""
+        from atnas_jax.run.novel import adapt_to  # which imports this file
+
+        return adapt_to(self, images, labels, **options)
+
 
 def save_meta_network(workdir: str, network: MetaNetwork) -> str:
     """Write the meta-network into the workdir, whole or not at all; returns its path."""
@@ -43,7 +58,7 @@ def save_meta_network(workdir: str, network: MetaNetwork) -> str:
         "latency": None if network.latency is None else tables_to_dict(network.latency),
     }
     arrays = {"population": np.asarray(network.population), "about": np.asarray(json.dumps(about))}
-    arrays |= {f"params/{name}": np.asarray(leaf) for name, leaf in _flatten(network.params).items()}
+    arrays |= {f"params/{name}": np.asarray(leaf) for name, leaf in flatten(network.params).items()}
     path = os.path.join(workdir, FILE)
     with open(path + ".tmp", "wb") as file:
         np.savez(file, **arrays)
@@ -75,7 +90,7 @@ def load_meta_network(path: str) -> MetaNetwork:
 
 def _network(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> MetaNetwork:
     population = jnp.asarray(arrays.pop("population"))
-    params = _nest({name.removeprefix("params/"): jnp.asarray(value) for name, value in arrays.items()})
+    params = nest({name.removeprefix("params/"): jnp.asarray(value) for name, value in arrays.items()})
     config = stored_config(about["config"])
     mean, deviation = map(tuple, about["normalise"])
     space = space_from_dict(about["space"])
@@ -83,12 +98,14 @@ def _network(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> MetaNetwor
     return MetaNetwork(params, population, space, tuple(about["image_shape"]), (mean, deviation), config, latency)
 
 
-def _flatten(params: Params) -> dict[str, Array]:
+def flatten(params: Params) -> dict[str, Array]:
+    """Return parameters, a dict of dicts, as one dict by names like "body/block0/bias"."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     return {"/".join(str(part.key) for part in path): leaf for path, leaf in leaves}
 
 
-def _nest(flat: dict[str, Array]) -> dict[str, Any]:
+def nest(flat: dict[str, Array]) -> dict[str, Any]:
+    """Return the parameters that `flatten` was given."""
     tree: dict[str, Any] = {"head": {}}  # a head of zeros has no leaves of its own
     for name, leaf in flat.items():
         *path, last = name.split("/")

@@ -33,10 +33,14 @@ def make_proxy(
 def support_score(
     config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int], ways: int, axis: Axis | None = None
 ) -> Callable[[Params, Array, Array], Callable[[Array], Array] | None]:
-    """Return of(params, support_x, support_y) -> the `score` of `adapt_architecture`: None with adapt.score "loss"."""
+    """Return of(params, support_x, support_y) -> the `score` of `adapt_architecture`: None with adapt.score "loss".
+
+    With "mix" it is NASWOT, which joins the loss.
+    """
     if config.adapt.score == "loss":
         return lambda params, x, y: None
-    proxy = make_proxy(config.adapt.score, config, space, image_shape, ways)
+    name = "naswot" if config.adapt.score == "mix" else config.adapt.score
+    proxy = make_proxy(name, config, space, image_shape, ways)
     return lambda params, x, y: lambda masks: map_rows(lambda mask: proxy(params, mask, x, y), masks, axis=axis)
 
 

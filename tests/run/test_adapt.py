@@ -1,18 +1,28 @@
 """A novel task: unequal classes, any number of ways, files in and files out."""
 
 import csv
+import itertools
 import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import atnas_jax
+from atnas_jax.run import novel
 from atnas_jax.run.adapt import adapt, make_adapter
 from atnas_jax.run.adapt_folder import adapt_folder
+from atnas_jax.run.adapted_network import load_adapted
 from atnas_jax.run.meta_network import load_meta_network
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.text import parse
 
+REPO = str(Path(__file__).resolve().parents[2])
 COUNTS = (3, 2, 5)  # support images of each class
 
 
@@ -148,6 +158,118 @@ def test_folders_in_files_out(finished, task, adapted, tmp_path, flat):
     else:
         assert rows[7][0] == "bee/2.png"
         assert summary["accuracy"] == pytest.approx((adapted.probabilities.argmax(1) == truth).mean())
+
+    weights = load_adapted(str(tmp_path / "out"))
+    assert np.array_equal(weights.predict_proba(queries), adapted.probabilities)
+    assert weights.about == summary and weights.predict(queries[:2]).tolist() == [row[1] for row in rows[:2]]
+    assert summary["expected"]["images"] == 10 and summary["expected"]["how"] == "leave-one-out"
+
+
+def test_predict_py_runs_as_written(finished, task, tmp_path):
+    """On a support of colour, of another size and in an npz; the queries are a folder."""
+    support, labels, queries, _ = task
+    large = np.repeat(np.repeat(np.repeat(support[..., None], 3, -1), 2, 1), 2, 2)
+    np.savez(tmp_path / "support.npz", images=large, labels=labels, class_names=("ant", "bee", "cow"))
+    _save(tmp_path / "query", queries[:5])
+    out = tmp_path / "out"
+    adapt_folder(finished.workdir, str(tmp_path / "support.npz"), str(tmp_path / "query"), str(out))
+    assert len((out / "predict.py").read_text().splitlines()) <= 13
+    call = [sys.executable, str(out / "predict.py"), str(tmp_path / "query")]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=_own_environment())
+    assert done.returncode == 0, done.stderr
+    tables = (csv.reader(text.splitlines()) for text in (done.stdout, (out / "predictions.csv").read_text()))
+    again, rows = map(list, tables)
+    assert [row[:2] for row in again] == [row[:2] for row in rows] and len(rows) == 6 and again[0] == rows[0]
+    np.testing.assert_allclose(*(np.array([r[2:] for r in table[1:]], float) for table in (again, rows)), atol=1e-5)
+
+
+def _own_environment():
+    return os.environ | {"PYTHONPATH": os.pathsep.join([REPO, os.environ.get("PYTHONPATH", "")])}
+
+
+@pytest.fixture(scope="module")
+def of_text(finished, network, task):
+    """The task adapted to from Python, its classes by name and its images mixed, by the least of parameters."""
+    support, labels, _, _ = task
+    order = np.random.default_rng(0).permutation(len(labels))
+    names = np.asarray(["cow", "ant", "bee"])[labels]
+    network = atnas_jax.MetaNetwork.load(finished.workdir)
+    return network.adapt(support[order], names[order].tolist(), max_params=int(_params(network, _every(network)).min()))
+
+
+def _every(network):
+    return np.asarray(list(itertools.product(*map(range, network.space.cards))), np.int32)
+
+
+def _params(network, genotypes):
+    return np.asarray(cost_model(network.space, (10, 10, 1), "flatten", 3)(genotypes))[..., 0]
+
+
+def test_labels_are_what_was_given(of_text, task):
+    _, _, queries, truth = task
+    assert of_text.classes.tolist() == ["ant", "bee", "cow"]
+    assert (of_text.predict(queries) == np.asarray(["cow", "ant", "bee"])[truth]).mean() > 0.6
+    assert 0.5 < of_text.about["expected"]["accuracy"] <= 1
+    assert of_text.about["evaluations"] == 8 and of_text.about["generations"] == 2
+
+
+def test_what_it_predicts_survives_a_copy_a_file_and_another_size(of_text, task, tmp_path):
+    queries, expected = task[2], of_text.predict_proba(task[2])
+    path = of_text.save(str(tmp_path))
+    for other in (pickle.loads(pickle.dumps(of_text)), atnas_jax.load_adapted(path)):
+        assert np.array_equal(other.predict_proba(queries), expected)
+        assert (other.classes.tolist(), other.text()) == (of_text.classes.tolist(), of_text.text())
+    with np.load(path, allow_pickle=False) as file:
+        assert "weights/head/w" in file.files
+    colour = np.repeat(queries[..., None], 3, -1)
+    assert np.allclose(of_text.predict_proba(colour), expected, atol=1e-5)
+    larger = np.repeat(np.repeat(queries, 3, 1), 3, 2)
+    assert (of_text.predict(larger) == of_text.predict(queries)).mean() > 0.8
+    with pytest.raises(ValueError, match=r"images are float64 \[15, 10, 10, 1\]; need uint8"):
+        of_text.predict(queries / 255)
+    with pytest.raises(FileNotFoundError, match=r"launch\.adapt writes"):
+        atnas_jax.load_adapted(str(tmp_path / "none"))
+    (tmp_path / "odd.npz").write_bytes(b"no npz")
+    with pytest.raises(ValueError, match="is no adapted network or is damaged"):
+        atnas_jax.load_adapted(str(tmp_path / "odd.npz"))
+
+
+def test_limits_hold_for_what_is_chosen(of_text, adapted, network, task):
+    least = _params(network, _every(network)).min()
+    assert of_text.about["params"] == _params(network, of_text.genotype) == least < adapted.params
+    with pytest.raises(ValueError, match=r"max_params 5 leaves none .* the nearest has [\d,]+ parameters") as caught:
+        adapt(network, *task[:3], max_params=5)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_latency_ms": 1.0}, "searched with search.latency"),
+        ({"generations": 0}, "adapt.generations is 0"),
+        ({"seconds": -1.0}, "adapt.seconds is -1.0"),
+        ({"population": 1}, "adapt.population is 1"),
+    ],
+)
+def test_options_out_of_range_are_refused_in_one_line(network, options, says):
+    with pytest.raises(ValueError, match=says):
+        make_adapter(network, **options)
+
+
+def test_generations_go_on_until_the_time_is_over(network, task, monkeypatch):
+    """A clock that is a second later whenever somebody looks: at 1, 2, 3 s it is not over, at 4 s it is."""
+
+    def fake(clock):
+        times = itertools.count(1)
+        return lambda: float(next(times))
+
+    fit = novel.make_fit(network, seconds=4.0, generations=1, estimate=False)
+    monkeypatch.setattr(novel, "stopwatch", fake)
+    found = fit(task[0][..., None], task[1])
+    assert found.about["generations"] == 4 and found.about["evaluations"] == 16  # one before the first look
+    assert found.about["expected"] is None
+    monkeypatch.setattr(novel, "stopwatch", lambda clock: lambda: 9.0)
+    assert fit(task[0][..., None], task[1]).about["generations"] == 1
 
 
 def test_nothing_is_written_where_the_folders_do_not_fit(finished, task, tmp_path):

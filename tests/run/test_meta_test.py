@@ -100,23 +100,53 @@ def test_a_row_is_what_the_table_says_of_it(finished, searched):
     assert plans["no_adaptation"].params["body"] is state.meta.params["body"]
 
 
+def _chosen(config, parts, state, change, monkeypatch):
+    """Return chosen(at_random) -> genotypes [6,E] by the meta-test's own program, on episodes changed by `change`."""
+    truth = choose.episodes_of
+    warm = warm_population(config, state)
+    args = (state.meta.params, warm, jnp.asarray(False), jnp.arange(6), parts.dataset.table)
+    with monkeypatch.context() as patch:
+        patch.setattr(choose, "episodes_of", lambda *given: change(truth(*given)))
+        program = compile_on(parts.mesh, chooser(config, parts), args)  # as a run does, or ties may differ
+
+    def chosen(at_random=False):
+        given = (*args[:2], jnp.asarray(at_random), *args[3:])
+        return np.asarray(program(*jax.device_put(given, replicated(parts.mesh))))
+
+    return chosen
+
+
+def _other_queries(episode):
+    return episode._replace(query_x=jnp.full_like(episode.query_x, jnp.nan), query_y=episode.query_y[:, ::-1])
+
+
+def test_queries_choose_no_architecture_by_folds_and_the_mix_either(finished, searched, monkeypatch):
+    config = changed(finished.config, {"protocol.shots": 2, "adapt.score": "mix", "adapt.margin": 0.0})
+    parts, state = searched
+    parts = parts._replace(test_spec=parts.test_spec._replace(shots=2))
+    expected, other = (
+        _chosen(config, parts, state, change, monkeypatch)() for change in (lambda episode: episode, _other_queries)
+    )
+    assert np.array_equal(expected, other)
+    assert len(np.unique(expected, axis=0)) > 1
+
+
+def test_no_margin_is_wide_enough_and_the_shared_best_stays(finished, searched, monkeypatch):
+    config, (parts, state) = changed(finished.config, {"adapt.margin": 1e9}), searched
+    chosen = _chosen(config, parts, state, lambda episode: episode, monkeypatch)
+    assert (chosen() == np.asarray(state.best)).all()
+    assert not (chosen(at_random=True) == np.asarray(state.best)).all()  # which holds nothing against the shared best
+
+
 def test_queries_choose_no_architecture(finished, searched, monkeypatch):
     parts, state = searched
-    truth = choose.episodes_of
-
-    def chosen(change, at_random=False):
-        monkeypatch.setattr(choose, "episodes_of", lambda *args: change(truth(*args)))
-        warm = warm_population(finished.config, state)
-        args = (state.meta.params, warm, jnp.asarray(at_random), jnp.arange(6), parts.dataset.table)
-        program = compile_on(parts.mesh, chooser(finished.config, parts), args)  # as a run does, or ties may differ
-        return np.asarray(program(*jax.device_put(args, replicated(parts.mesh))))
-
-    def other_queries(episode):
-        return episode._replace(query_x=jnp.full_like(episode.query_x, jnp.nan), query_y=episode.query_y[:, ::-1])
-
+    truths, others = (
+        _chosen(finished.config, parts, state, change, monkeypatch)
+        for change in (lambda episode: episode, _other_queries)
+    )
     for name, at_random in (("adapted", False), ("random_search", True)):
-        expected = chosen(lambda episode: episode, at_random)
-        assert np.array_equal(expected, chosen(other_queries, at_random))
+        expected = truths(at_random)
+        assert np.array_equal(expected, others(at_random))
         assert len(np.unique(expected, axis=0)) > 1  # the support does choose
         cost = np.asarray(parts.cost(expected), float).mean(0)
         row = finished.results["meta_test"][name]  # chosen in chunks of 4
@@ -124,7 +154,7 @@ def test_queries_choose_no_architecture(finished, searched, monkeypatch):
 
 
 def test_one_program_chooses_as_each_strategy_alone_would(finished, searched):
-    config, (parts, state) = finished.config, searched
+    config, (parts, state) = changed(finished.config, {"adapt.margin": -1.0}), searched
     warm, size, labels = warm_population(config, state), config.adapt.population, np.arange(3)
     learner = evaluation_learner(config, parts.space, parts.image_shape, 3)
     both = jax.jit(on_mesh(chooser(config, parts), parts.mesh))

@@ -1,0 +1,88 @@
+"""Whether an architecture found on one task's support is better than the shared best one by more than chance."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from atnas_jax.devices import map_rows
+from atnas_jax.search.variation import Feasible
+from atnas_jax.space.slots import SearchSpace, mask_of
+from atnas_jax.types import Array, Episode, MetaLearner, Params
+
+
+def query_losses(
+    learner: MetaLearner, params: Params, masks: Array, episodes: Episode, axis: str | None = None
+) -> Array:
+    """Return the cross-entropy of every query after adaptation, nats; masks [P,E,O], episodes [T,...] -> [P,T,Q]."""
+    number, tasks = masks.shape[0], episodes.support_y.shape[0]
+
+    def one(pair: Array) -> Array:
+        episode = jax.tree.map(lambda x: x[pair // number], episodes)
+        logits = learner.solve(params, masks[pair % number], *episode[:3])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, episode.query_y)
+
+    found = map_rows(one, jnp.arange(number * tasks), axis=axis)
+    return jnp.swapaxes(found.reshape(tasks, number, -1), 0, 1)
+
+
+def paired_difference(differences: Array, sources: np.ndarray) -> tuple[Array, Array]:
+    """Return the mean of paired differences and its standard error, float32 [] each.
+
+    mean d = 1/n sum_i d_i;  se^2 = G/(G-1) 1/n^2 sum_g (sum_{i in g} (d_i - mean d))^2
+
+    over the G groups g of pseudo-queries made of the same image: copies of an image err together, so that a hundred of
+    them are one observation (the cluster-robust variance of a mean, Cameron & Miller 2015, section II). With one query
+    an image it is the usual sd / sqrt(n).
+
+    Args:
+        differences: float32 [n].
+        sources: int [n] on the host, the image of each, at least two different ones.
+    """
+    images, group = np.unique(sources, return_inverse=True)
+    mean = differences.mean()
+    sums = jax.ops.segment_sum(differences - mean, jnp.asarray(group), len(images))
+    return mean, jnp.sqrt(len(images) / (len(images) - 1) * jnp.square(sums).sum()) / len(differences)
+
+
+def keep_unless_better(
+    learner: MetaLearner,
+    space: SearchSpace,
+    params: Params,
+    incumbent: Array,
+    found: Array,
+    episodes: Episode,
+    sources: np.ndarray,
+    margin: float,
+    feasible: Feasible | None = None,
+    axis: str | None = None,
+) -> tuple[Array, Array]:
+    """Choose between two genotypes: the found one only where it is better by more than chance; jittable.
+
+    It is taken where mean d > margin * se, d_i the loss of pseudo-query i under the incumbent less that under the found
+    one, see `paired_difference`. With margin 1 that is the one-standard-error rule of Breiman et al. (1984,
+    Classification and Regression Trees, 3.4.3), turned to the model that many tasks have chosen instead of the simplest
+    one.
+
+    Args:
+        learner, space, params: of the search.
+        incumbent: int32 [E], the shared best genotype.
+        found: int32 [E], what the search on the support ended with.
+        episodes: from `pseudo_episodes`; where they are moved copies, better not those of the search, which chose
+            among many genotypes by them.
+        sources: int [T,Q], from `pseudo_sources`.
+        margin: standard errors; -inf takes whatever was found.
+        feasible: int32 [n,E] -> bool [n]; an incumbent beyond the limits is not kept.
+        axis: the mapped axis of the devices that share the evaluations.
+
+    Returns:
+        (genotype int32 [E], (mean d, se) float32 [2] in nats).
+    """
+    both = jnp.stack([incumbent, found])
+    losses = query_losses(learner, params, mask_of(space, both), episodes, axis).reshape(2, -1)
+    gain, error = paired_difference(losses[0] - losses[1], sources.reshape(-1))
+    better = gain > margin * error
+    if feasible is not None:
+        fits = feasible(both)
+        better = (better | ~fits[0]) & fits[1]
+    return jnp.where(better, found, incumbent), jnp.stack([gain, error])

@@ -1,0 +1,107 @@
+"""The estimator of scikit-learn: its own checks, and a task by name from images."""
+
+import importlib.util
+import pickle
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+if importlib.util.find_spec("sklearn") is None:  # a broken one fails
+    pytest.skip("scikit-learn is not installed: pip install 'atnas_jax[sklearn]'", allow_module_level=True)
+
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from atnas_jax.run.estimator import FewShotClassifier, _row_shape
+from atnas_jax.run.meta_network import load_meta_network
+
+
+class _Means(NamedTuple):
+    """A classifier by the nearest mean image."""
+
+    means: np.ndarray
+    about: dict
+
+    def predict_proba(self, images):
+        far = np.square(images.reshape(len(images), 1, -1) / 255 - self.means).sum(2)
+        power = np.exp(far.min(1, keepdims=True) - far)
+        return (power / power.sum(1, keepdims=True)).astype(np.float32)
+
+
+class _Network(NamedTuple):
+    """A stand-in that adapts in no time: what is checked is the estimator, of which it sees uint8 images and codes."""
+
+    name: str = "means"
+
+    def adapt(self, images, labels, **options):
+        assert images.dtype == np.uint8 and images.ndim == 4 and set(labels) == set(range(labels.max() + 1))
+        rows = images.reshape(len(images), -1) / 255
+        means = np.stack([rows[labels == k].mean(0) for k in range(labels.max() + 1)])
+        return _Means(means, {"genotype": "none", "expected": None})
+
+
+# Checks that images do not allow, each with the reason.
+EXPECTED = {}
+
+
+@parametrize_with_checks([FewShotClassifier(_Network())], expected_failed_checks=lambda estimator: EXPECTED)
+def test_scikit_learns_own_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(
+    ("length", "shape"), [(64, (8, 8, 1)), (12, (2, 2, 3)), (10, (1, 10, 1)), (1, (1, 1, 1)), (3, (1, 1, 3))]
+)
+def test_rows_are_images(length, shape):
+    assert _row_shape(length) == shape
+
+
+@pytest.fixture(scope="module")
+def task(tiny_data):
+    """Images of three unseen classes, and their names; three a class to learn from and seven to predict."""
+    with np.load(tiny_data) as file:
+        classes = file["images"].reshape(20, 10, 10, 10)[14:17]
+    names = np.asarray(["cow", "ant", "bee"])
+    support, queries = classes[:, :3].reshape(-1, 10, 10), classes[:, 3:].reshape(-1, 10, 10)
+    return support, np.repeat(names, 3), queries, np.repeat(names, 7)
+
+
+@pytest.fixture(scope="module")
+def fitted(finished, task):
+    """The estimator of the finished run, fitted."""
+    return FewShotClassifier(finished.workdir, generations=1, estimate=True).fit(*task[:2])
+
+
+def test_a_task_by_name(fitted, task):
+    _, _, queries, truth = task
+    assert fitted.classes_.tolist() == ["ant", "bee", "cow"]
+    assert fitted.score(queries, truth) > 0.6 and 0.5 < fitted.expected_accuracy_ <= 1
+    probabilities = fitted.predict_proba(queries)
+    assert np.array_equal(fitted.predict(queries), fitted.classes_[probabilities.argmax(1)])
+    rows = queries.reshape(len(queries), -1)
+    assert np.array_equal(fitted.set_params(image_shape=(10, 10)).predict_proba(rows), probabilities)
+    assert np.array_equal(pickle.loads(pickle.dumps(fitted)).predict_proba(queries), probabilities)
+
+
+def test_a_clone_knows_the_settings_and_nothing_else(fitted, finished):
+    copy = clone(fitted)
+    assert copy.get_params() == fitted.get_params() and not hasattr(copy, "adapted_")
+    of_network = clone(FewShotClassifier(load_meta_network(finished.workdir), seed=3))
+    assert of_network.seed == 3 and of_network.network.config == finished.config
+
+
+def test_numbers_in_place_of_bytes_are_stretched_to_the_range(task):
+    support, names, _, _ = task
+    seen = []
+
+    class Watched(_Network):
+        def adapt(self, images, labels, **options):
+            seen.append(images)
+            return super().adapt(images, labels, **options)
+
+    for images, value_range in ((support, None), (support / 255.0, (0, 1)), (support * 2.0 - 9, (-9, 501))):
+        FewShotClassifier(Watched(), value_range=value_range).fit(images, names)
+        assert np.array_equal(seen[-1][..., 0], support)
+    FewShotClassifier(Watched()).fit(support * 3.0, names)
+    assert (seen[-1].min(), seen[-1].max()) == (0, 255)

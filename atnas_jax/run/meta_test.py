@@ -47,6 +47,7 @@ class Found(NamedTuple):
     adapt_s_per_task: float
     compile_s: float
     seconds: float
+    chosen: dict[str, Array]  # int32 [episodes,E], of the rows that choose for each episode
 
 
 class Plan(NamedTuple):
@@ -92,6 +93,7 @@ def meta_test(config: ConfigDict, parts: Parts, state: RunState, progress: Progr
         adapt_s_per_task=taken.get("adapted", 0.0) + seconds_per_score(config, parts, state, scorers[own], clock),
         compile_s=clock["compile_s"],
         seconds=seconds(),
+        chosen=chosen,
     )
 
 

@@ -11,11 +11,13 @@ from ml_collections import ConfigDict
 from atnas_jax.meta.average import evaluated
 from atnas_jax.run.build import Parts, build
 from atnas_jax.run.checkpoint import open_checkpoints
+from atnas_jax.run.command import keep_command
 from atnas_jax.run.config import check_config, chunk_of, evaluation_steps, stored_config
 from atnas_jax.run.meta_network import MetaNetwork, save_meta_network
 from atnas_jax.run.meta_test import meta_test
 from atnas_jax.run.progress import Progress, make_progress
 from atnas_jax.run.results import SCHEMA, check_results, peak_memory_mb, versions, write_results
+from atnas_jax.run.shown import write_shown
 from atnas_jax.run.state import RunState, keep_config, ranked_population, restore_run
 from atnas_jax.run.units import run_units
 from atnas_jax.space.text import space_to_dict, to_text
@@ -41,6 +43,7 @@ def across_task_search(config: ConfigDict, workdir: str, *, quiet: bool = False)
         return done
     parts = build(config)
     keep_config(workdir, config)
+    keep_command(workdir)
     chunks = config.train.steps // chunk_of(config)
     weights = {"meta_train": chunks, "control": chunks * config.meta_test.conv4, "meta_test": chunks / 2}
     progress = make_progress({name: weight for name, weight in weights.items() if weight}, quiet)
@@ -48,7 +51,7 @@ def across_task_search(config: ConfigDict, workdir: str, *, quiet: bool = False)
     try:
         state, notes = run_units(config, parts, workdir, progress)
         save_meta_network(workdir, meta_network(config, parts, state))
-        results = report(config, parts, state, notes, progress)
+        results = report(config, parts, state, notes, progress, workdir)
     finally:
         progress.close()
     write_results(workdir, results)
@@ -82,7 +85,7 @@ def test_again(workdir: str, changes: dict[str, int], *, quiet: bool = False) ->
     state, notes = found
     progress = make_progress({"meta_test": 1.0}, quiet)
     try:
-        again = report(config, parts, state, notes, progress)
+        again = report(config, parts, state, notes, progress, workdir)
     finally:
         progress.close()
     results |= {name: again[name] for name in ("config", "protocol", "meta_test", "meta_test_other", "ledger")}
@@ -110,10 +113,11 @@ def finished(workdir: str) -> dict[str, Any] | None:
 
 
 def report(
-    config: ConfigDict, parts: Parts, state: RunState, notes: dict[str, Any], progress: Progress
+    config: ConfigDict, parts: Parts, state: RunState, notes: dict[str, Any], progress: Progress, workdir: str
 ) -> dict[str, Any]:
-    """Return the results of a searched meta-network: the meta-test and what it took."""
-    found = meta_test(config, parts, state, progress)
+    """Return the results of a searched meta-network, the meta-test and what it took; writes `meta_test.npz`."""
+    found, clock = meta_test(config, parts, state, progress), {"compile_s": 0.0}
+    write_shown(workdir, config, parts, state, found.chosen, clock)
     data, test = parts.dataset, config.protocol
     ledger = {name: notes[name] for name in ("meta_train_s", "search_s", "control_s")}
     return {
@@ -142,7 +146,7 @@ def report(
         "meta_test_other": found.other,
         "ledger": ledger
         | {
-            "compile_s": notes["compile_s"] + found.compile_s,
+            "compile_s": notes["compile_s"] + found.compile_s + clock["compile_s"],
             "adapt_s_per_task": found.adapt_s_per_task,
             "meta_test_s": found.seconds,
             "peak_memory_mb": peak_memory_mb(),

@@ -19,9 +19,11 @@ from atnas_jax.run.build import Parts, evaluation_learner, hand_made
 from atnas_jax.run.checkpoint import open_checkpoints, save
 from atnas_jax.run.compiled import stopwatch
 from atnas_jax.run.config import chunk_of
+from atnas_jax.run.generations import add_generation, keep_generations
 from atnas_jax.run.metrics import Metrics, open_metrics
 from atnas_jax.run.outer import outer_schedule
 from atnas_jax.run.progress import Progress
+from atnas_jax.run.random_curve import at_random
 from atnas_jax.run.state import RunState, init_state, restore_run
 from atnas_jax.run.steps import Programs, make_programs
 from atnas_jax.space.slots import mask_of
@@ -35,6 +37,7 @@ LEDGER = ("compile_s", "meta_train_s", "search_s", "control_s")
 class Run(NamedTuple):
     """What all units share; `notes` (ledger and history) is the one thing that is written to."""
 
+    workdir: str
     config: ConfigDict
     parts: Parts
     programs: Programs
@@ -69,9 +72,10 @@ def run_units(config: ConfigDict, parts: Parts, workdir: str, progress: Progress
         checkpoints.close()
         return state, notes
     metrics = open_metrics(workdir, done * chunk_of(config) if done else None)
+    keep_generations(workdir, len(notes["history"]))
     scorer = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways)
     programs = make_programs(config, parts, scorer, notes, progress.note)
-    run, saved = Run(config, parts, programs, metrics, progress, notes), time.monotonic()
+    run, saved = Run(workdir, config, parts, programs, metrics, progress, notes), time.monotonic()
     for unit in range(done, units + 1):
         if unit == units:
             state = state._replace(best=rank_again(run, state))
@@ -149,7 +153,7 @@ def generation(run: Run, state: RunState) -> RunState:
         ValueError: all genotypes are beyond the limits of the config.
     """
     parts, number, taken = run.parts, len(run.notes["history"]), stopwatch(run.notes)
-    state, scores, scored = (by_fitness if parts.strategy.relax is None else by_gradient)(run, state, number)
+    state, asked, scores, scored = (by_fitness if parts.strategy.relax is None else by_gradient)(run, state, number)
     if not np.isfinite(scores).any():
         raise ValueError(
             f"no genotype of generation {number + 1} keeps search.max_params, max_macs and max_latency_ms; raise them"
@@ -164,6 +168,9 @@ def generation(run: Run, state: RunState) -> RunState:
         "best_genotype": to_text(parts.space, np.asarray(state.best)),
     }
     run.notes["history"].append(row)
+    fitness = scores if parts.strategy.relax is None else None
+    control = at_random(run.config, run.programs, run.workdir, state, number, parts.dataset.table, run.notes)
+    add_generation(run.workdir, number + 1, row["step"], asked, fitness, parts.cost(asked), control)
     params, macs = (int(cost) for cost in parts.cost(state.best))
     run.metrics.write(
         phase="search",
@@ -176,11 +183,11 @@ def generation(run: Run, state: RunState) -> RunState:
     return state
 
 
-def by_fitness(run: Run, state: RunState, number: int) -> tuple[RunState, np.ndarray, int]:
+def by_fitness(run: Run, state: RunState, number: int) -> tuple[RunState, Array, np.ndarray, int]:
     """Ask, score on fresh meta_valid episodes, tell; the shared best is that of this generation's own scores.
 
     Returns:
-        (state, scores float32 [P], evaluations).
+        (state, asked int32 [P,E], scores float32 [P], evaluations).
     """
     size, table, params = run.config.search.episodes, run.parts.dataset.table, evaluated(state.meta)
     asked = run.programs.ask(state.search, jnp.int32(number), params, table)
@@ -188,20 +195,21 @@ def by_fitness(run: Run, state: RunState, number: int) -> tuple[RunState, np.nda
     fitness, scored, _ = run.programs.fitness(params, asked, order, rungs, jnp.int32(number * size), table)
     search = run.programs.tell(state.search, asked, fitness)
     state = state._replace(search=search, best=asked[jnp.argmax(fitness[:, 0])])
-    return state, np.asarray(fitness[:, 0]), int(scored)
+    return state, asked, np.asarray(fitness[:, 0]), int(scored)
 
 
-def by_gradient(run: Run, state: RunState, number: int) -> tuple[RunState, np.ndarray, int]:
+def by_gradient(run: Run, state: RunState, number: int) -> tuple[RunState, Array, np.ndarray, int]:
     """Spend what `by_fitness` would on gradients of masks over fresh meta_valid episodes; the best is the likeliest.
 
     Returns:
-        (state, the mean accuracy float32 [1] of the masks, episodes).
+        (state, its population int32 [P,E], the mean accuracy float32 [1] of the masks, episodes).
     """
     search, right = run.programs.descend(
         state.search, evaluated(state.meta), jnp.int32(number), run.parts.dataset.table
     )
     state = state._replace(search=search, best=jnp.asarray(run.parts.strategy.best(search)))
-    return state, np.asarray(right)[None], architecture_steps(run.config) * run.config.train.tasks
+    spent = architecture_steps(run.config) * run.config.train.tasks
+    return state, search.population, np.asarray(right)[None], spent
 
 
 def rank_again(run: Run, state: RunState) -> Array:

@@ -28,7 +28,8 @@ setup(
     ],
     extras_require={
         "cuda": ["jax[cuda12]>=0.10"],
-        "test": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.12"],
+        "tensorboard": ["tensorboardX>=2.6"],
+        "test": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.12", "tensorboardX>=2.6"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -36,6 +36,8 @@ OWNERS = {  # outside package -> the only rooms that may import it
     "ml_collections": {"run", "launch"},
     "orbax": {"run"},
     "rich": {"run", "report"},
+    "matplotlib": {"data", "run", "bench", "report"},
+    "tensorboardX": {"run"},
     "tensorflow": set(),
     "torch": {"bench"},
 }

@@ -19,6 +19,7 @@ from atnas_jax.run.progress import Progress, make_progress
 from atnas_jax.run.results import SCHEMA, check_results, peak_memory_mb, versions, write_results
 from atnas_jax.run.shown import write_shown
 from atnas_jax.run.state import RunState, keep_config, ranked_population, restore_run
+from atnas_jax.run.tensorboard import check_tensorboard
 from atnas_jax.run.units import run_units
 from atnas_jax.space.text import space_to_dict, to_text
 
@@ -38,6 +39,8 @@ def across_task_search(config: ConfigDict, workdir: str, *, quiet: bool = False)
         ValueError, FileNotFoundError: one line that says what does not fit, before anything is compiled.
     """
     check_config(config)
+    if config.log.tensorboard:
+        check_tensorboard()
     if (done := finished(workdir)) is not None:
         keep_config(workdir, config)
         return done

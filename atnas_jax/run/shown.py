@@ -1,4 +1,4 @@
-"""What a picture of a meta-test needs, `meta_test.npz`: the architectures chosen, and a few episodes with predictions."""
+"""What pictures of a meta-test need, `meta_test.npz`: the architectures chosen, a few episodes with predictions."""
 
 import os
 

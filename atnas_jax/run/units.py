@@ -26,6 +26,7 @@ from atnas_jax.run.progress import Progress
 from atnas_jax.run.random_curve import at_random
 from atnas_jax.run.state import RunState, init_state, restore_run
 from atnas_jax.run.steps import Programs, make_programs
+from atnas_jax.run.tensorboard import with_tensorboard
 from atnas_jax.space.slots import mask_of
 from atnas_jax.space.text import to_text
 from atnas_jax.types import Array, MetaState
@@ -71,7 +72,10 @@ def run_units(config: ConfigDict, parts: Parts, workdir: str, progress: Progress
     if done > units:
         checkpoints.close()
         return state, notes
-    metrics = open_metrics(workdir, done * chunk_of(config) if done else None)
+    resumed = done * chunk_of(config) if done else None
+    metrics = open_metrics(workdir, resumed)
+    if config.log.tensorboard:
+        metrics = with_tensorboard(metrics, workdir, resumed)
     keep_generations(workdir, len(notes["history"]))
     scorer = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways)
     programs = make_programs(config, parts, scorer, notes, progress.note)

@@ -1,10 +1,11 @@
 """Test a finished search again: python -m launch.meta_test --workdir=RUN --episodes=600.
 
-Rewrites results.json of the workdir, and prints the table.
+Rewrites results.json and report.html of the workdir, and prints the table.
 """
 
 from absl import flags
 
+from atnas_jax.report.page import write_report
 from atnas_jax.run.results import results_table
 from atnas_jax.run.search import test_again
 from launch import _main
@@ -17,10 +18,11 @@ _QUIET = flags.DEFINE_bool("quiet", False, "Show no progress.")
 
 
 def main(_: list[str]) -> None:
-    """Score all rows again and print the final table."""
+    """Score all rows again print the final table, and write the report."""
     changes = {"episodes": _EPISODES.value, "queries": _QUERIES.value, "seed": _SEED.value}
     given = {name: value for name, value in changes.items() if value is not None}
     print(results_table(test_again(_WORKDIR.value, given, quiet=_QUIET.value)))
+    print(f"report   {write_report(_WORKDIR.value)}")
 
 
 if __name__ == "__main__":

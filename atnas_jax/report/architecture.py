@@ -161,8 +161,8 @@ def stack_figure(lines: list[Line]):
         if size:
             axes.text(5.7, centre, size, va="center", ha="right", fontsize=8, color="0.25")
         if y + 1 < len(lines):
-            axes.annotate("", (3.0, y + 0.66), (3.0, y + 0.31),
-                          arrowprops={"arrowstyle": "-|>", "color": "0.35", "linewidth": 1, "shrinkA": 0, "shrinkB": 0})  # fmt: skip
+            arrow = {"arrowstyle": "-|>", "color": "0.35", "linewidth": 1, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", (3.0, y + 0.66), (3.0, y + 0.31), arrowprops=arrow)
         if part:
             _bars(axes, y, part)
     return figure

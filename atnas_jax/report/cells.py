@@ -65,5 +65,5 @@ def _arc(axes, start: int, end: int, op: str, side: int, share: tuple[float, flo
     axes.add_patch(FancyArrowPatch(path=curve, linestyle="--" if hatch else "-", zorder=2, **style))
     x = 0.25 * edge + 0.75 * side * 1.33 * reach
     text = op if share is None else f"{op}\n{share[0]:.1%} | {share[1]:.1%}"
-    axes.text(x, (start + end) / 2, text, ha="center", va="center", fontsize=7.5, zorder=3, linespacing=1.15,
-              bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": dark, "linewidth": 0.8})  # fmt: skip
+    box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": dark, "linewidth": 0.8}
+    axes.text(x, (start + end) / 2, text, ha="center", va="center", fontsize=7.5, zorder=3, linespacing=1.15, bbox=box)

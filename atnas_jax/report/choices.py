@@ -68,7 +68,7 @@ def ops_section(run: Record, save) -> Section:
         "ops",
         ops_figure(rows),
         "Share of each op in each generation",
-        "Share of each op among the active op slots of the genotypes evaluated in a generation. Hatched: no parameters.",
+        "Share of each op among the active op slots of the genotypes of a generation. Hatched: no parameters.",
     )
     if not said:
         body += paragraph(
@@ -117,7 +117,7 @@ def episodes_section(run: Record, save) -> Section:
         "choices",
         slots_figure(counts, order),
         "How often each choice of each slot was taken over episodes",
-        "How often the architectures of row adapted take each choice of each slot. off: the depth leaves the block out.",
+        "How often the architectures of row adapted take each choice of a slot. off: the depth leaves the block out.",
     )
     return Section("choices", title, body + figures([picture]))
 

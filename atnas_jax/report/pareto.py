@@ -20,8 +20,8 @@ def section(run: Record, save) -> Section:
     pictures = [
         save(
             f"pareto_{name}", pareto_figure(accuracy, costs[name], words), f"Accuracy against {words}",
-            f"Genotypes of generation {rows[-1]['generation']}, fitness on the same meta_valid episodes; the line joins "
-            f"those that no other beats in both accuracy and {words}.",
+            f"Genotypes of generation {rows[-1]['generation']}, fitness on the same meta_valid episodes; the line "
+            f"joins those that no other beats in both accuracy and {words}.",
         )
         for name, words in COSTS.items()
     ]  # fmt: skip

@@ -147,7 +147,14 @@ def spent(notes: dict[str, Any]) -> float:
 def to_best(run: Run, state: RunState) -> dict[str, str]:
     """Return what progress shows of the search so far."""
     held = len(run.notes["history"])
-    return {"generation": held, "best": to_text(run.parts.space, np.asarray(state.best))} if held else {}
+    return (
+        {
+            "generation": f"{held}/{run.config.search.generations}",
+            "best": to_text(run.parts.space, np.asarray(state.best)),
+        }
+        if held
+        else {}
+    )
 
 
 def generation(run: Run, state: RunState) -> RunState:

@@ -1,8 +1,9 @@
-"""What the meta-test says: the table with its protocol, the same as a figure, and accuracy against inner steps."""
+"""What the meta-test says: the table with its protocol, and the same as a figure."""
 
 import os
 from typing import Any
 
+from atnas_jax.report.evidence import paired_table
 from atnas_jax.report.html import Section, absent, figures, paragraph, table
 from atnas_jax.report.read import Record
 from atnas_jax.report.style import BLUE, VERMILION, new_figure, short, styled
@@ -31,7 +32,7 @@ def section(run: Record, save) -> Section:
         f"Accuracy of {', '.join(run.results['meta_test'])} with intervals",
         "Accuracy on meta_test episodes with 95 % intervals; the dotted line is chance.",
     )
-    return Section("results", "Results", body + figures([picture]))
+    return Section("results", "Results", body + figures([picture]) + paired_table(run))
 
 
 def protocol_text(results: dict[str, Any]) -> str:
@@ -77,41 +78,4 @@ def results_figure(results: dict[str, Any]):
     axes.grid(axis="y", visible=False)
     if len(tables) > 1:
         figure.legend(loc="outside upper center", ncols=2)
-    return figure
-
-
-def steps_section(run: Record, save) -> Section:
-    """Return accuracy against inner steps, where the run has it."""
-    points = inner_steps_of(run.results)
-    if not points:
-        body = absent("accuracy against inner steps", "This run's results.json has no curve of inner steps.")
-        return Section("steps", "Inner steps", body)
-    picture = save(
-        "inner_steps",
-        steps_figure(points),
-        "Accuracy against inner steps",
-        "Accuracy on meta_test episodes after so many inner steps, with 95 % intervals.",
-    )
-    return Section("steps", "Inner steps", figures([picture]))
-
-
-def inner_steps_of(results: dict[str, Any]) -> list[dict[str, float]]:
-    """Return [{steps, accuracy, ci95}, ...] of results.json, none where it has no such curve."""
-    found = results.get("inner_steps") or []
-    wanted = ("steps", "accuracy", "ci95")
-    return [row for row in found if isinstance(row, dict) and all(name in row for name in wanted)]
-
-
-@styled
-def steps_figure(points: list[dict[str, float]]):
-    """Draw accuracy against inner steps."""
-    figure = new_figure(2.6)
-    axes = figure.subplots()
-    steps = [row["steps"] for row in points]
-    axes.errorbar(
-        steps, [100 * row["accuracy"] for row in points], yerr=[100 * row["ci95"] for row in points], fmt="o-",
-        color=BLUE, markersize=4.5, capsize=2.5, linewidth=1.5,
-    )  # fmt: skip
-    axes.set(xlabel="inner steps", ylabel="accuracy, %")
-    axes.set_xticks(steps)
     return figure

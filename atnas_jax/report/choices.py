@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 
+from atnas_jax.report.evidence import generations_picture
 from atnas_jax.report.html import Section, absent, figures, paragraph
 from atnas_jax.report.read import Record
 from atnas_jax.report.style import OPS, ink, new_figure, styled
@@ -119,7 +120,11 @@ def episodes_section(run: Record, save) -> Section:
         "How often each choice of each slot was taken over episodes",
         "How often the architectures of row adapted take each choice of a slot. off: the depth leaves the block out.",
     )
-    return Section("choices", title, body + figures([picture]))
+    curve = generations_picture(
+        run, save, "adaptation_generations", "accuracy after each generation of the search on a support",
+        "Accuracy on meta_test after each generation of the search on the support of an episode; 0 is the shared best.",
+    )  # fmt: skip
+    return Section("choices", title, body + figures([picture]) + curve)
 
 
 @styled

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from atnas_jax.report.evidence import generations_picture
 from atnas_jax.report.html import Section, absent, figures, paragraph
 from atnas_jax.report.read import Record
 from atnas_jax.report.style import BLUE, ORANGE, VERMILION, new_figure, styled
@@ -80,6 +81,11 @@ def search_section(run: Record, save) -> Section:
         body += absent("random search", "Run launch.search with --config.log.random_search=True.")
     elif verdict := _verdict(curves):
         body += paragraph(verdict)
+    body += generations_picture(
+        run, save, "search_generations", "meta_test accuracy of the best of each generation",
+        "Accuracy on meta_test of the best genotype of each generation, all with the last weights, so that the choice of "
+        "the architecture alone tells; 95 % intervals.",
+    )  # fmt: skip
     return Section("search", "Search", body)
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-from atnas_jax.report import accuracy, architecture, choices, curves, episodes, ledger, pareto, settings
+from atnas_jax.report import accuracy, architecture, choices, curves, episodes, evidence, ledger, pareto, settings
 from atnas_jax.report.html import Section, escape, page, paragraph
 from atnas_jax.report.read import Record, read_run
 from atnas_jax.report.style import saver, short
@@ -39,7 +39,7 @@ def sections(run: Record, figures: str) -> list[Section]:
         architecture.section(run, save),
         choices.ops_section(run, save),
         pareto.section(run, save),
-        accuracy.steps_section(run, save),
+        evidence.steps_section(run, save),
         episodes.section(run, save),
         choices.episodes_section(run, save),
         ledger.section(run, save),

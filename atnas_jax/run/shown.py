@@ -33,10 +33,11 @@ def write_shown(
 
     Args:
         workdir, config, parts, state: of the run.
-        chosen: genotypes int32 [episodes,E] of the rows that choose one for each episode.
+        chosen: genotypes int32 [episodes,E] or [episodes,G,E], the last of G, of the rows that choose for each episode.
         clock: gets the seconds of compilation, see `compiled`.
     """
     number, test = min(EPISODES, config.protocol.episodes), config.protocol
+    chosen = {name: rows.reshape(len(rows), -1, rows.shape[-1])[:, -1] for name, rows in chosen.items()}
     row = "adapted" if "adapted" in chosen else "best"
     genotypes = chosen[row][:number] if row in chosen else jnp.broadcast_to(state.best, (number, len(state.best)))
     predict = compiled(_predictor(config, parts), clock, mesh=parts.mesh)

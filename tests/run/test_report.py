@@ -1,4 +1,4 @@
-"""The report: every part, nothing from outside, drawings that agree with the genotype, and parts that may be missing."""
+"""The report: every part, nothing from outside, drawings that agree with the genotype, parts that may be missing."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def html(reported):
 def test_the_page_is_well_formed_has_every_section_and_needs_nothing_else(html):
     page = Page(html)
     assert [name for name in page.ids if name in SECTIONS] == SECTIONS
-    assert html.count('class="absent"') == 2  # the curve of inner steps; the command, as a test is none
+    assert html.count('class="absent"') == 6  # five that meta_test adds when asked; the command, as a test is none
     assert {name for name, _ in page.links} == {"src", "href"}
     for name, value in page.links:
         assert value.startswith("data:image/svg+xml;base64," if name == "src" else "#"), value[:40]
@@ -197,7 +197,7 @@ def test_a_run_without_its_files_has_a_page_that_says_how_to_get_them(reported, 
     shutil.copy(reported / "config.json", tmp_path)
     page = Page(Path(write_report(str(tmp_path))).read_text())
     assert [name for name in page.ids if name in SECTIONS] == SECTIONS
-    assert page.text.count("Not here: ") == len(SECTIONS)  # one line in every section
+    assert page.text.count("Not here: ") == len(SECTIONS) + 1  # one line in every section, two of accuracy against cost
     assert "This run has not ended" in page.text
     with pytest.raises(FileNotFoundError, match="holds no run"):
         write_report(str(tmp_path / "figures"))
@@ -211,8 +211,30 @@ def test_a_file_that_is_missing_or_torn_takes_its_own_parts_only(reported, tmp_p
     if name.endswith("npz"):
         (tmp_path / name).write_bytes(b"PK\x03\x04 torn")
     page = Page(Path(write_report(str(tmp_path))).read_text())
-    lost = {"meta_test.npz": 2, "generations.jsonl": 4, "meta_network.npz": 1, "metrics.jsonl": 1}[name]
-    assert page.text.count("Not here: ") == 2 + lost
+    # Of meta_test.npz the curve of adaptations goes with its part.
+    lost = {"meta_test.npz": 2 - 1, "generations.jsonl": 4, "meta_network.npz": 1, "metrics.jsonl": 1}[name]
+    assert page.text.count("Not here: ") == 6 + lost
+
+
+def test_what_the_meta_test_adds_when_asked(reported, tmp_path):
+    for path in reported.glob("*.json*"):
+        shutil.copy(path, tmp_path)
+    results, score = json.loads((tmp_path / "results.json").read_text()), {"accuracy": 0.5, "ci95": 0.1, "episodes": 3}
+    curve = [{"steps": n, "generation": n} | score for n in (0, 2)]
+    point = {"genotype": "x", "params": 10, "macs": 20, "params_front": True, "macs_front": False} | score
+    results["evidence"] = {
+        "paired": {"inductive": [{"row": "adapted", "minus": "best", "difference": -0.015, "ci95": 0.02}]},
+        "permutation": {"same_genotype": 0.25},
+        "inner_steps": {"inductive": {"best": curve, "conv4": curve}},
+        "search_generations": {"inductive": curve},
+        "front": {"points": [{"group": "population"} | point, {"group": "random"} | point]},
+    }
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    page = Page(Path(write_report(str(tmp_path))).read_text())
+    assert "adapted − best -1.50 ± 2.00" in page.text and "in 25.0% of the episodes" in page.text
+    assert page.text.count("Not here: ") == 1 + 3  # the command; without meta_test.npz and meta_network.npz
+    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert {"inner_steps", "search_generations", "front_params", "front_macs"} <= drawn
 
 
 def test_what_comes_from_outside_is_text(reported, tmp_path):

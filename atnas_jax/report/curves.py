@@ -83,8 +83,8 @@ def search_section(run: Record, save) -> Section:
         body += paragraph(verdict)
     body += generations_picture(
         run, save, "search_generations", "meta_test accuracy of the best of each generation",
-        "Accuracy on meta_test of the best genotype of each generation, all with the last weights, so that the choice of "
-        "the architecture alone tells; 95 % intervals.",
+        "Accuracy on meta_test of the best genotype of each generation, all with the last weights, so that "
+        "the choice of the architecture alone tells; 95 % intervals.",
     )  # fmt: skip
     return Section("search", "Search", body)
 

@@ -25,6 +25,7 @@ WORDS = {
     "identity": "identity",
     "none": "zero",
 }
+BRIEF = {"dil3": "3×3 dilated", "sep3": "3×3 separable", "sep5": "5×5 separable", "avg3": "3×3 mean-pooling"}
 ROW = 0.62  # inches of a part
 
 
@@ -87,11 +88,11 @@ def chain_lines(run: Record, parts: list[Part]) -> list[Line]:
     sizes = chain_resolutions(spec, *run.image_shape[:2]) if run.image_shape else ()
     for block, stride in enumerate(spec.strides):
         op, width = space.choices[op_slot(block)][genotype[op_slot(block)]], genotype[width_slot(block)]
-        halves = "" if stride == 1 else {"pool": ", then 2×2 max-pooling", "stride": ", stride 2"}[spec.downsample]
+        halves = "" if stride == 1 else {"pool": ", 2×2 pool", "stride": ", stride 2"}[spec.downsample]
         size = _size(sizes[block + 1]) if sizes else ""
         if block < depth:
             channels = spec.widths[width]
-            small = f"{WORDS[op].split(',')[0]}, {channels} channels{halves.replace(' max-pooling', ' pool')}"
+            small = f"{BRIEF.get(op, WORDS[op])}, {channels} ch{halves}"
             lines.append(Line(f"{op}-{channels}", small, op, parts[block] if parts else None, size))
         else:
             lines.append(Line("off", "block left out" + (", still halves" if stride == 2 else ""), "", None, size))
@@ -102,11 +103,11 @@ def cell_lines(run: Record, parts: list[Part]) -> list[Line]:
     """Return the rows of a network of cells: image, stem, cells, head."""
     spec = run.space.spec
     sizes = cell_resolutions(spec, *run.image_shape[:2]) if run.image_shape else ()
-    stem = f"3×3 convolution, {spec.channels} channels" + (", stride 2" if spec.stem_stride == 2 else "")
+    stem = f"3×3 convolution, {spec.channels} ch" + (", stride 2" if spec.stem_stride == 2 else "")
     lines = [_image(run), Line("stem", stem, "", parts[0] if parts else None, _size(sizes[0]) if sizes else "")]
     for layer in range(spec.layers):
         kind = CELLS[layer in spec.reductions]
-        small = f"{spec.nodes} nodes × {spec.channels} channels" + (", halves" if kind == "reduce" else "")
+        small = f"{spec.nodes} nodes of {spec.channels} ch" + (", halves" if kind == "reduce" else "")
         part, size = (parts[layer + 1], _size(sizes[layer + 1])) if parts else (None, "")
         lines.append(Line(f"cell {layer}: {kind}", small, "", part, size))
     return [*lines, _head(run, parts)]

@@ -122,7 +122,7 @@ def test_a_chain_is_drawn_as_its_genotype_says(reported):
     assert [word for word in words if word in ("image", "head", "off") or "-" in word] == [
         "image", "conv3-8", "identity-4", "off", "head"
     ]  # fmt: skip
-    assert "3×3 convolution, 8 channels, then 2×2 pool" in words and "identity, 4 channels, then 2×2 pool" in words
+    assert "3×3 convolution, 8 ch, 2×2 pool" in words and "identity, 4 ch, 2×2 pool" in words
     assert [word for word in words if "×" in word and len(word) < 7] == ["12×12", "6×6", "3×3", "3×3"]
     assert [sum(part.shares[n] for part in parts) for n in (0, 1)] == pytest.approx([1, 1])
     # By hand: conv3 1->8 has 72 weights, 2 * 8 of the norm (and what it learns besides); 144 positions.

@@ -51,8 +51,9 @@ def lead(run: Record) -> str:
     """Return the outcome in a few lines."""
     if not run.results:
         return paragraph("This run has not ended: what follows is what it has written so far.", "warning")
-    results, row = run.results, run.results["meta_test"].get("adapted") or next(iter(run.results["meta_test"].values()))
-    name = "adapted" if "adapted" in results["meta_test"] else next(iter(results["meta_test"]))
+    results, rows = run.results, run.results["meta_test"]
+    name = "adapted" if "adapted" in rows else next(iter(rows))
+    row = rows[name]
     return (
         f"<p><b>{100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f} %</b> (row {escape(name)}, "
         f"{escape(results['protocol']['normalisation'])}): {escape(accuracy.protocol_text(results))}.</p>"

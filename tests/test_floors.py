@@ -33,7 +33,7 @@ DISK = {"os", "pathlib", "shutil", "tempfile", "glob", "io"}
 OWNERS = {  # outside package -> the only rooms that may import it
     "flax": {"nets"},
     "absl": {"launch"},
-    "ml_collections": {"run", "launch"},
+    "ml_collections": {"run", "report", "launch"},
     "orbax": {"run"},
     "rich": {"run", "report"},
     "matplotlib": {"data", "run", "bench", "report"},

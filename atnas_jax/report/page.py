@@ -1,6 +1,7 @@
 """The report of one run: `report.html` and the files of its figures."""
 
 import os
+from collections.abc import Callable
 
 from atnas_jax.report import accuracy, architecture, choices, curves, episodes, evidence, ledger, pareto, settings
 from atnas_jax.report.html import Section, escape, page, paragraph
@@ -23,15 +24,18 @@ def write_report(workdir: str, out: str = "") -> str:
         FileNotFoundError: the workdir holds no run.
         ValueError: what it holds is damaged.
     """
-    run, out = read_run(workdir), out or os.path.join(workdir, FILE)
-    figures = os.path.join(os.path.dirname(out), FIGURES)
-    write_whole(out, page(f"Run {run.name}", lead(run), sections(run, figures), _foot(workdir)))
+    out = out or os.path.join(workdir, FILE)
+    write_whole(out, report_of(read_run(workdir), saver(os.path.join(os.path.dirname(out), FIGURES))))
     return out
 
 
-def sections(run: Record, figures: str) -> list[Section]:
-    """Return all parts of the page; the figures go into the folder `figures` too."""
-    save = saver(figures)
+def report_of(run: Record, save: Callable[..., str]) -> str:
+    """Return the page of a run as HTML; `save` keeps its figures, see `style.saver`."""
+    return page(f"Run {run.name}", lead(run), sections(run, save), _foot(run.workdir))
+
+
+def sections(run: Record, save: Callable[..., str]) -> list[Section]:
+    """Return all parts of the page."""
     return [
         accuracy.section(run, save),
         curves.training_section(run, save),

@@ -31,6 +31,7 @@ setup(
         "cuda": ["jax[cuda12]>=0.10"],
         "onnx": ["onnx>=1.19", "onnxruntime>=1.22"],
         "sklearn": ["scikit-learn>=1.6"],
+        "tensorboard": ["tensorboardX>=2.6"],
         "test": [
             "hypothesis>=6.100",
             "onnx>=1.19",
@@ -39,6 +40,7 @@ setup(
             "pytest-xdist>=3.5",
             "ruff>=0.12",
             "scikit-learn>=1.6",
+            "tensorboardX>=2.6",
         ],
         "tpu": ["jax[tpu]>=0.10"],
     },

@@ -1,11 +1,12 @@
 """Test a finished search again: python -m launch.meta_test --workdir=RUN --episodes=600.
 
-Rewrites results.json of the workdir, and prints the table. --paired, --inner_steps_curve=0,1,2,3,5,10,20,
---generations_curve and --front=200 add what says how far to believe it, which results.json keeps under `evidence`.
+Rewrites results.json and report.html of the workdir, and prints the table. --paired, --generations_curve, --front=200 and
+--inner_steps_curve=0,1,2,3,5,10,20 add what says how far to believe it, which results.json keeps under `evidence`.
 """
 
 from absl import flags
 
+from atnas_jax.report.page import write_report
 from atnas_jax.run.evidence import Asked, evidence_text
 from atnas_jax.run.results import results_table
 from atnas_jax.run.search import test_again
@@ -23,12 +24,13 @@ _QUIET = flags.DEFINE_bool("quiet", False, "Show no progress.")
 
 
 def main(_: list[str]) -> None:
-    """Score all rows again and print the final table."""
+    """Score all rows again, print the final table, and write the report."""
     changes = {"episodes": _EPISODES.value, "queries": _QUERIES.value, "seed": _SEED.value}
     given = {name: value for name, value in changes.items() if value is not None}
     asked = Asked(_PAIRED.value, tuple(map(_steps, _STEPS.value)), _GENERATIONS.value, _FRONT.value)
     results = test_again(_WORKDIR.value, given, asked=asked, quiet=_QUIET.value)
     print("\n\n".join(filter(None, (results_table(results), evidence_text(results.get("evidence", {}))))))
+    print(f"report   {write_report(_WORKDIR.value)}")
 
 
 def _steps(text: str) -> int:

@@ -1,11 +1,13 @@
 """Search across tasks: python -m launch.search --config=configs/quickstart.py --workdir=runs/NAME [--config.KEY=VALUE].
 
-Writes metrics, checkpoints and results.json into the workdir; run again, it goes on from the last checkpoint.
+Writes metrics, checkpoints, results.json and report.html into the workdir; run again, it goes on from the last
+checkpoint.
 """
 
 from absl import flags
 from ml_collections import config_flags
 
+from atnas_jax.report.page import write_report
 from atnas_jax.run.config import check_config
 from atnas_jax.run.processes import is_first
 from atnas_jax.run.results import results_table
@@ -22,7 +24,7 @@ flags.adopt_module_key_flags(_processes)
 
 
 def main(_: list[str]) -> None:
-    """Check the config, search, and print the final table."""
+    """Check the config, search, print the final table, and write the report."""
     check_config(_CONFIG.value)
     _processes.join()
     results = across_task_search(
@@ -30,6 +32,7 @@ def main(_: list[str]) -> None:
     )
     if is_first():
         print(results_table(results))
+        print(f"report   {write_report(_WORKDIR.value)}")
 
 
 if __name__ == "__main__":

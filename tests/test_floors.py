@@ -34,9 +34,11 @@ DISK = {"os", "pathlib", "shutil", "tempfile", "glob", "io"}
 OWNERS = {  # outside package -> the only rooms that may import it
     "flax": {"nets"},
     "absl": {"launch"},
-    "ml_collections": {"run", "launch"},
+    "ml_collections": {"run", "report", "launch"},
     "orbax": {"run"},
     "rich": {"run", "report"},
+    "matplotlib": {"data", "run", "bench", "report"},
+    "tensorboardX": {"run"},
     "tensorflow": set(),
     "torch": {"bench"},
     "sklearn": {"run"},

@@ -268,5 +268,9 @@ def _reporting() -> dict:
         "log": {
             "checkpoint_minutes": 5.0,
             "keep": 2,  # checkpoints
+            # Score as many random genotypes as a generation has, on its weights and episodes: the curve that the report
+            # compares the search with. Nothing learns from them; their seconds count as control_s.
+            "random_search": True,
+            "tensorboard": False,  # write the metrics as TensorBoard events too; needs the extra [tensorboard]
         },
     }

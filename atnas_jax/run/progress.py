@@ -117,7 +117,11 @@ def _live_display(stream: TextIO):
         head.add_row(
             Text(phase, style="bold"), ProgressBar(max(total, 1), done, width=30), f"{done}/{total}", _left(left)
         )
-        live.update(Group(head, Text(_describe(values), overflow="ellipsis", no_wrap=True)))
+        numbers = {name: value for name, value in values.items() if name != "best"}
+        lines = [head, Text(_describe(numbers), overflow="ellipsis", no_wrap=True)]
+        if "best" in values:
+            lines.append(Text(f"best {values['best']}", style="cyan", overflow="fold"))
+        live.update(Group(*lines))
 
     def note(text: str) -> None:
         live.console.print(Text(text))

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from atnas_jax.meta.average import evaluated
 from atnas_jax.run.build import Parts, build
 from atnas_jax.run.checkpoint import open_checkpoints
+from atnas_jax.run.command import keep_command
 from atnas_jax.run.config import check_config, chunk_of, evaluation_steps, stored_config
 from atnas_jax.run.evidence import NOTHING, Asked, check_asked, gather, kept_evidence, with_rows
 from atnas_jax.run.files import only_run, read_json
@@ -21,7 +22,9 @@ from atnas_jax.run.preemption import stops_at_once
 from atnas_jax.run.processes import by_first, check_same, is_first, together
 from atnas_jax.run.progress import Progress, make_progress
 from atnas_jax.run.results import SCHEMA, check_results, peak_memory_mb, versions, write_results
+from atnas_jax.run.shown import write_shown
 from atnas_jax.run.state import RunState, keep_config, ranked_population, restore_run
+from atnas_jax.run.tensorboard import check_tensorboard
 from atnas_jax.run.units import run_units
 from atnas_jax.space.text import space_to_dict, to_text
 
@@ -47,6 +50,8 @@ def across_task_search(
         Stopped: by SIGTERM or SIGINT, after a checkpoint.
     """
     check_config(config)
+    if config.log.tensorboard:
+        check_tensorboard()
     check_same("settings", config.to_json())
     if (done := by_first(finished, workdir)) is not None:
         by_first(keep_config, workdir, config)
@@ -57,6 +62,7 @@ def across_task_search(
         by_first(held.enter_context, only_run(workdir))
         held.enter_context(stops_at_once())
         by_first(keep_config, workdir, config, accept_changes)
+        by_first(keep_command, workdir)
         return _search(config, parts, workdir, quiet)
 
 
@@ -68,7 +74,7 @@ def _search(config: ConfigDict, parts: Parts, workdir: str, quiet: bool) -> dict
     try:
         state, notes = run_units(config, parts, workdir, progress)
         by_first(save_meta_network, workdir, meta_network(config, parts, state))
-        results = report(config, parts, state, notes, progress)
+        results = report(config, parts, state, notes, progress, workdir)
     finally:
         progress.close()
     by_first(write_results, workdir, results)
@@ -109,7 +115,7 @@ def test_again(workdir: str, changes: dict[str, int], *, asked: Asked = NOTHING,
             )
         progress = make_progress({"meta_test": 1.0}, quiet)
         try:
-            again = report(config, parts, state, notes, progress, asked)
+            again = report(config, parts, state, notes, progress, workdir, asked)
         finally:
             progress.close()
         if evidence := kept_evidence(results, again):
@@ -149,11 +155,16 @@ def report(
     state: RunState,
     notes: dict[str, Any],
     progress: Progress,
+    workdir: str,
     asked: Asked = NOTHING,
 ) -> dict[str, Any]:
-    """Return the results of a searched meta-network: the meta-test, what is asked besides, and what it took."""
-    bench = open_bench(config, parts, progress)
+    """Return the results of a searched meta-network: the meta-test, what is asked besides, and what it took.
+
+    It writes `meta_test.npz` into the workdir, see `run/shown.py`.
+    """
+    bench, clock = open_bench(config, parts, progress), {"compile_s": 0.0}
     found = meta_test(config, parts, state, progress, bench)
+    write_shown(workdir, config, parts, state, found.chosen, clock)
     evidence = gather(asked, config, parts, state, notes["history"], bench, found, progress)
     data, test = parts.dataset, config.protocol
     ledger = {name: notes[name] for name in ("meta_train_s", "search_s", "control_s")}
@@ -183,7 +194,7 @@ def report(
         "meta_test_other": found.other,
         "ledger": ledger
         | {
-            "compile_s": notes["compile_s"] + found.compile_s,
+            "compile_s": notes["compile_s"] + found.compile_s + clock["compile_s"],
             "adapt_s_per_task": found.adapt_s_per_task,
             "meta_test_s": found.seconds,
             "peak_memory_mb": peak_memory_mb(),

@@ -23,7 +23,7 @@ from atnas_jax.search.gradient import log_probability, training_masks
 from atnas_jax.search.prefilter import prefilter
 from atnas_jax.search.samplers import mixed
 from atnas_jax.search.sampling import make_sampler
-from atnas_jax.search.variation import Feasible
+from atnas_jax.search.variation import Feasible, random_feasible
 from atnas_jax.space.slots import mask_of
 from atnas_jax.types import MetaLearner, MetaState
 
@@ -38,6 +38,7 @@ class Programs(NamedTuple):
     control: the same without distillation, shared episodes and sorted channels; `train` itself where there are none
     draw(search, step, share, anchored) -> masks float32 [chunk,T,E,O] to train with
     ask(search, generation, params, table) -> genotypes int32 [P,E] to evaluate; a prefilter reads the last two
+    random(generation) -> genotypes int32 [P,E] of random search, to compare with
     fitness(params, genotypes [P,E], order [P], rungs [R,2], first episode, table) -> (fitness [P,M], -inf beyond the
         limits; how many evaluations int32 []; order [P], best first), see `race`
     tell(search, genotypes [P,E], fitness [P,M]) -> search
@@ -49,6 +50,7 @@ class Programs(NamedTuple):
     control: Callable
     draw: Callable
     ask: Callable
+    random: Callable
     fitness: Callable
     tell: Callable
     descend: Callable
@@ -97,6 +99,10 @@ def make_programs(
         asked = prefilter(strategy.ask, score, search_config.prefilter_factor)
         return asked(key, search, params, valid_episodes(index, table))
 
+    def random(generation):
+        key = stream(config.seed, "random search", generation)
+        return random_feasible(key, space, search_config.population, feasible, 64)
+
     def valid_episodes(index, table):
         return fixed_episodes(
             parts.dataset.fingerprint, "meta_valid", config.protocol.seed, index, table, parts.test_spec, statistics
@@ -113,7 +119,7 @@ def make_programs(
     return Programs(
         training,
         training if plain else trainer(parts.control, 1, lambda meta: meta),
-        *(compiled(function, clock, mesh=parts.mesh) for function in (make_draw(config, parts), ask)),
+        *(compiled(function, clock, mesh=parts.mesh) for function in (make_draw(config, parts), ask, random)),
         compiled(fitness, clock, mesh=parts.mesh, note=note),
         compiled(strategy.tell, clock, mesh=parts.mesh),
         compiled(make_descend(config, parts, scorer, feasible), clock, mesh=parts.mesh, note=note),

@@ -22,13 +22,16 @@ from atnas_jax.run.compiled import stopwatch
 from atnas_jax.run.config import chunk_of
 from atnas_jax.run.faults import check_nonfinite, count_nonfinite, too_many
 from atnas_jax.run.files import warn
+from atnas_jax.run.generations import add_generation, keep_generations
 from atnas_jax.run.metrics import Metrics, has_metrics, open_metrics
 from atnas_jax.run.outer import outer_schedule
 from atnas_jax.run.preemption import GOES_ON, Stopped, finishes_first
-from atnas_jax.run.processes import anywhere, by_first, first_only
+from atnas_jax.run.processes import anywhere, by_first, first_only, is_first
 from atnas_jax.run.progress import Progress
+from atnas_jax.run.random_curve import at_random
 from atnas_jax.run.state import RunState, init_state, restore_run
 from atnas_jax.run.steps import Programs, make_programs
+from atnas_jax.run.tensorboard import with_tensorboard
 from atnas_jax.space.slots import mask_of
 from atnas_jax.space.text import to_text
 from atnas_jax.types import Array, MetaState
@@ -40,6 +43,7 @@ LEDGER = ("compile_s", "meta_train_s", "search_s", "control_s")
 class Run(NamedTuple):
     """What all units share; `notes` (ledger and history) is the one thing that is written to."""
 
+    workdir: str
     config: ConfigDict
     parts: Parts
     programs: Programs
@@ -82,10 +86,14 @@ def _run_units(config, parts, workdir, progress, checkpoints) -> tuple[RunState,
             warn(f"{workdir} has metrics but no checkpoint, as if a run had ended before its first; beginning anew")
     if done > units:
         return state, notes
-    metrics = first_only(lambda: open_metrics(workdir, done * chunk_of(config) if done else None))
+    resumed = done * chunk_of(config) if done else None
+    metrics = first_only(lambda: open_metrics(workdir, resumed))
+    if config.log.tensorboard and is_first():
+        metrics = with_tensorboard(metrics, workdir, resumed)
+    by_first(keep_generations, workdir, len(notes["history"]))
     scorer = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways)
     programs = make_programs(config, parts, scorer, notes, progress.note)
-    run, saved = Run(config, parts, programs, metrics, progress, notes), time.monotonic()
+    run, saved = Run(workdir, config, parts, programs, metrics, progress, notes), time.monotonic()
     limit = config.train.nonfinite_limit
     with contextlib.closing(metrics), finishes_first() as asked:
         for unit in range(done, units + 1):
@@ -166,7 +174,14 @@ def spent(notes: dict[str, Any]) -> float:
 def to_best(run: Run, state: RunState) -> dict[str, str]:
     """Return what progress shows of the search so far."""
     held = len(run.notes["history"])
-    return {"generation": held, "best": to_text(run.parts.space, np.asarray(state.best))} if held else {}
+    return (
+        {
+            "generation": f"{held}/{run.config.search.generations}",
+            "best": to_text(run.parts.space, np.asarray(state.best)),
+        }
+        if held
+        else {}
+    )
 
 
 def generation(run: Run, state: RunState) -> RunState:
@@ -176,7 +191,7 @@ def generation(run: Run, state: RunState) -> RunState:
         ValueError: all genotypes are beyond the limits of the config.
     """
     parts, number, taken = run.parts, len(run.notes["history"]), stopwatch(run.notes)
-    state, scores, scored = (by_fitness if parts.strategy.relax is None else by_gradient)(run, state, number)
+    state, asked, scores, scored = (by_fitness if parts.strategy.relax is None else by_gradient)(run, state, number)
     if not np.isfinite(scores).any():
         raise ValueError(
             f"no genotype of generation {number + 1} keeps search.max_params, max_macs and max_latency_ms; raise them"
@@ -191,6 +206,9 @@ def generation(run: Run, state: RunState) -> RunState:
         "best_genotype": to_text(parts.space, np.asarray(state.best)),
     }
     run.notes["history"].append(row)
+    fitness = scores if parts.strategy.relax is None else None
+    control = at_random(run.config, run.programs, run.workdir, state, number, parts.dataset.table, run.notes)
+    by_first(add_generation, run.workdir, number + 1, row["step"], asked, fitness, parts.cost(asked), control)
     params, macs = (int(cost) for cost in parts.cost(state.best))
     run.metrics.write(
         phase="search",
@@ -203,11 +221,11 @@ def generation(run: Run, state: RunState) -> RunState:
     return state
 
 
-def by_fitness(run: Run, state: RunState, number: int) -> tuple[RunState, np.ndarray, int]:
+def by_fitness(run: Run, state: RunState, number: int) -> tuple[RunState, Array, np.ndarray, int]:
     """Ask, score on fresh meta_valid episodes, tell; the shared best is that of this generation's own scores.
 
     Returns:
-        (state, scores float32 [P], evaluations).
+        (state, asked int32 [P,E], scores float32 [P], evaluations).
     """
     size, table, params = run.config.search.episodes, run.parts.dataset.table, evaluated(state.meta)
     asked = run.programs.ask(state.search, jnp.int32(number), params, table)
@@ -215,20 +233,21 @@ def by_fitness(run: Run, state: RunState, number: int) -> tuple[RunState, np.nda
     fitness, scored, _ = run.programs.fitness(params, asked, order, rungs, jnp.int32(number * size), table)
     search = run.programs.tell(state.search, asked, fitness)
     state = state._replace(search=search, best=asked[jnp.argmax(fitness[:, 0])])
-    return state, np.asarray(fitness[:, 0]), int(scored)
+    return state, asked, np.asarray(fitness[:, 0]), int(scored)
 
 
-def by_gradient(run: Run, state: RunState, number: int) -> tuple[RunState, np.ndarray, int]:
+def by_gradient(run: Run, state: RunState, number: int) -> tuple[RunState, Array, np.ndarray, int]:
     """Spend what `by_fitness` would on gradients of masks over fresh meta_valid episodes; the best is the likeliest.
 
     Returns:
-        (state, the mean accuracy float32 [1] of the masks, episodes).
+        (state, its population int32 [P,E], the mean accuracy float32 [1] of the masks, episodes).
     """
     search, right = run.programs.descend(
         state.search, evaluated(state.meta), jnp.int32(number), run.parts.dataset.table
     )
     state = state._replace(search=search, best=jnp.asarray(run.parts.strategy.best(search)))
-    return state, np.asarray(right)[None], architecture_steps(run.config) * run.config.train.tasks
+    spent = architecture_steps(run.config) * run.config.train.tasks
+    return state, search.population, np.asarray(right)[None], spent
 
 
 def rank_again(run: Run, state: RunState) -> Array:

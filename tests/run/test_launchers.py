@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,7 +41,8 @@ def test_search_shows_the_table_of_a_finished_run(command, short, tiny_data):
     rows = ["--config.meta_test.rows=('adapted', 'best', 'conv4')", "--config.meta_test.other_normalisation=False"]
     done = command("search", *flags, *rows)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == results_table(short.results) + "\n"
+    assert done.stdout == results_table(short.results) + f"\nreport   {short.workdir}/report.html\n"
+    assert "3-way 1-shot" in (Path(short.workdir) / "report.html").read_text()
     _refused(command("search", *flags), "other settings (meta_test.other_normalisation, meta_test.rows)")
 
 
@@ -48,7 +50,7 @@ def test_meta_test(command, short, tmp_path):
     workdir = shutil.copytree(short.workdir, tmp_path / "copy")
     done = command("meta_test", f"--workdir={workdir}", "--episodes=6", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == results_table(short.results) + "\n"
+    assert done.stdout == results_table(short.results) + f"\nreport   {workdir}/report.html\n"
     _refused(command("meta_test", f"--workdir={tmp_path}"), "holds no finished search")
 
 
@@ -106,7 +108,8 @@ def test_compare_strategies(command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["search", "meta_test", "seeds", "adapt", "check_data", "prepare_tfds", "compare_strategies"]
+    "module",
+    ["search", "meta_test", "seeds", "report", "adapt", "check_data", "prepare_tfds", "compare_strategies"],
 )
 def test_help_says_what_the_command_does(command, module):
     done = command(module, "--help")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from atnas_jax.run import search
+from atnas_jax.run.generations import read_generations
 from atnas_jax.run.progress import Progress
 
 TIMINGS = ("seconds", "episodes_per_s")
@@ -29,9 +30,11 @@ def _outcome(workdir):
         results = {name: value for name, value in json.load(file).items() if name != "ledger"}
     with open(os.path.join(workdir, "metrics.jsonl"), encoding="utf-8") as file:
         rows = [{k: v for k, v in json.loads(line).items() if k not in TIMINGS} for line in file]
-    with np.load(os.path.join(workdir, "meta_network.npz")) as file:
-        arrays = {name: (file[name].dtype, file[name].shape, file[name].tobytes()) for name in file.files}
-    return results, rows, arrays
+    generations, arrays = read_generations(workdir), {}
+    for kind in ("meta_network.npz", "meta_test.npz"):
+        with np.load(os.path.join(workdir, kind)) as file:
+            arrays |= {(kind, name): (file[name].dtype, file[name].shape, file[name].tobytes()) for name in file.files}
+    return results, rows, generations, arrays
 
 
 def _assert_same(one, other):

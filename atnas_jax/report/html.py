@@ -1,0 +1,111 @@
+"""The page: one HTML file that needs nothing but itself; every text that comes from outside is escaped."""
+
+import base64
+import html
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0; background: #fff; color: #1a1a1a; line-height: 1.45;
+  font: 16px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+header, main, footer { max-width: 76rem; margin: 0 auto; padding: 0 12px; }
+h1 { font-size: 1.5rem; margin: 1rem 0 .3rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; border-bottom: 2px solid #0072B2; padding-bottom: .2rem; }
+p { margin: .5rem 0; max-width: 48rem; }
+code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .85rem; overflow-wrap: anywhere; }
+nav { display: flex; flex-wrap: wrap; gap: .2rem .9rem; font-size: .9rem; margin: .6rem 0; }
+nav a { color: #005a8c; padding: .2rem 0; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .875rem; margin: .6rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .45rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; white-space: normal; }
+td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+thead th { border-bottom: 2px solid #555; vertical-align: bottom; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 23rem), 1fr)); gap: 1rem; }
+figure { margin: 0; break-inside: avoid; max-width: 26rem; }
+figure img { width: 100%; height: auto; display: block; }
+figcaption { font-size: .85rem; color: #444; overflow-wrap: anywhere; }
+.absent { color: #555; border-left: 4px solid #bbb; padding: .2rem .6rem; }
+.warning { border-left: 4px solid #D55E00; background: #fdf1ea; padding: .4rem .6rem; }
+pre { max-height: 24rem; overflow: auto; background: #f5f5f5; padding: .6rem; white-space: pre-wrap; }
+footer { color: #555; font-size: .85rem; margin: 2rem auto; border-top: 1px solid #ccc; padding-top: .5rem; }
+@media print {
+  nav { display: none; }
+  body { font-size: 11pt; }
+  pre { max-height: none; overflow: visible; }
+  .figures { grid-template-columns: 1fr 1fr; }
+  h2 { break-after: avoid; }
+  table, .warning { break-inside: avoid; }
+}
+"""
+
+
+class Section(NamedTuple):
+    """A part of the page; `body` is HTML."""
+
+    id: str
+    title: str
+    body: str
+
+
+def escape(text: object) -> str:
+    """Return text as it reads, wherever it came from."""
+    return html.escape(str(text), quote=True)
+
+
+def paragraph(text: object, kind: str = "") -> str:
+    """Return a paragraph of plain text; `kind` is "", "absent" or "warning"."""
+    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+
+
+def absent(what: str, how: str) -> str:
+    """Return the one line that stands for a part without data: what is missing, and how to get it."""
+    return paragraph(f"Not here: {what}. {how}", "absent")
+
+
+def table(head: Sequence[object], rows: Sequence[Sequence[object]], text: Sequence[int] = ()) -> str:
+    """Return a table of plain cells; the first column, and those numbered in `text`, stand left and may break."""
+
+    def cells(tag: str, row: Sequence[object]) -> str:
+        kinds = (' class="text"' if tag == "td" and n in text else "" for n in range(len(row)))
+        words = (escape(cell).replace("_", "_<wbr>") for cell in row)
+        return "".join(f"<{tag}{kind}>{word}</{tag}>" for kind, word in zip(kinds, words, strict=True))
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{cells("th", head)}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def picture(svg: bytes, alt: str, caption: str) -> str:
+    """Return a figure whose picture is in the page itself."""
+    data = base64.b64encode(svg).decode("ascii")
+    return (
+        f'<figure><img alt="{escape(alt)}" src="data:image/svg+xml;base64,{data}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def figures(pictures: Sequence[str]) -> str:
+    """Return pictures side by side as far as the window is wide."""
+    return f'<div class="figures">{"".join(pictures)}</div>'
+
+
+def page(title: str, lead: str, sections: Sequence[Section], foot: str) -> str:
+    """Return the whole page.
+
+    Args:
+        title: plain text.
+        lead: HTML above the first section.
+        sections: in order; the list of links follows them.
+        foot: plain text.
+    """
+    links = "".join(f'<a href="#{section.id}">{escape(section.title)}</a>' for section in sections)
+    body = "".join(f'<section id="{s.id}"><h2>{escape(s.title)}</h2>{s.body}</section>' for s in sections)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
+        f"<header><h1>{escape(title)}</h1>{lead}<nav>{links}</nav></header>"
+        f"<main>{body}</main><footer>{escape(foot)}</footer></body></html>\n"
+    )

@@ -1,0 +1,27 @@
+"""Write the report of a run, or compare runs: python -m launch.report --workdir=RUN[,RUN2...] [--out=FILE.html].
+
+Writes report.html into the workdir, or comparison.html into the first of several, and figures/ beside it.
+"""
+
+from absl import flags
+
+from atnas_jax.report.compare import write_comparison
+from atnas_jax.report.page import write_report
+from launch import _main
+
+_WORKDIRS = flags.DEFINE_list("workdir", None, "Folder of a run, finished or not; several, by commas, are compared.")
+flags.mark_flag_as_required("workdir")
+_OUT = flags.DEFINE_string("out", "", "HTML file to write; default: in the (first) workdir.")
+
+
+def main(_: list[str]) -> None:
+    """Write the page and say where it is."""
+    workdirs = [workdir for workdir in _WORKDIRS.value if workdir]
+    if len(workdirs) == 1:
+        print(f"report   {write_report(workdirs[0], _OUT.value)}")
+    else:
+        print(f"report   {write_comparison(workdirs, _OUT.value)}")
+
+
+if __name__ == "__main__":
+    _main.run(main)

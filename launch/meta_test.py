@@ -1,7 +1,7 @@
 """Test a finished search again: python -m launch.meta_test --workdir=RUN --episodes=600.
 
-Rewrites results.json and report.html of the workdir, and prints the table. --paired, --generations_curve, --front=200 and
---inner_steps_curve=0,1,2,3,5,10,20 add what says how far to believe it, which results.json keeps under `evidence`.
+Rewrites results.json and report.html of the workdir, and prints the table. --paired, --inner_steps_curve=0,1,5,20,
+--generations_curve and --front=200 add what says how far to believe it, which results.json keeps under `evidence`.
 """
 
 from absl import flags

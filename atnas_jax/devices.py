@@ -158,15 +158,32 @@ def map_rows(f: Callable[[PyTree], PyTree], xs: PyTree, batch: int = 1, axis: Ax
     Returns:
         A pytree of arrays [n,...].
     """
-    size = None if batch == 1 else batch
     if axis is None:
-        return lax.map(f, xs, batch_size=size)
+        return lax.map(f, xs, batch_size=None if batch == 1 else batch)
     rows = jax.tree.leaves(xs)[0].shape[0]
     devices, number = place(axis)
     share = -(-rows // devices)
-    own = jnp.minimum(number * share + jnp.arange(share), rows - 1)
-    found = lax.map(f, jax.tree.map(lambda x: x[own], xs), batch_size=size)
+    own = jax.tree.map(lambda x: x[jnp.minimum(number * share + jnp.arange(share), rows - 1)], xs)
+    found = _each(f, own) if batch == 1 else lax.map(f, own, batch_size=batch)
     return jax.tree.map(lambda x: x[:rows], lax.all_gather(found, axis, tiled=True))
+
+
+def _each(f: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:
+    """Return f of every row by a loop that stays one, however few its turns.
+
+    XLA dissolves a loop of one turn in what is around it and then rounds otherwise, so the results of a device with one
+    row would not be those of a device with two. It cannot know how often a loop turns whose end is behind a barrier.
+    """
+    first = jax.tree.map(lambda x: x[0], xs)
+    f, held = jax.closure_convert(f, first)
+    rows = jax.tree.leaves(xs)[0].shape[0]
+    blank = jax.tree.map(lambda s: jnp.zeros((rows, *s.shape), s.dtype), jax.eval_shape(f, first, *held))
+
+    def turn(i: Array, found: PyTree) -> PyTree:
+        here = f(jax.tree.map(lambda x: x[i], xs), *held)
+        return jax.tree.map(lambda all_, one: all_.at[i].set(one), found, here)
+
+    return lax.fori_loop(0, lax.optimization_barrier(jnp.int32(rows)), turn, blank)
 
 
 def sum_rows(f: Callable[[PyTree], PyTree], xs: PyTree, axis: Axis | None = None) -> PyTree:
@@ -196,12 +213,15 @@ def sum_rows(f: Callable[[PyTree], PyTree], xs: PyTree, axis: Axis | None = None
     first = jax.tree.map(lambda x: x[0, 0], xs)
     f, held = jax.closure_convert(f, first)  # traced once; a long gradient is half of a cached start
     shapes = jax.eval_shape(f, first, *held)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    zeros = jax.tree.map(lambda s: jnp.zeros((lanes // devices, *s.shape), s.dtype), shapes)
+    length = rows // lanes
 
-    def add(total, row):
-        return jax.tree.map(jnp.add, total, f(row, *held)), None
+    def turn(i: Array, sums: PyTree) -> PyTree:
+        lane, row = i // length, i % length
+        found = f(jax.tree.map(lambda x: x[lane, row], xs), *held)
+        return jax.tree.map(lambda total, one: total.at[lane].add(one), sums, found)
 
-    sums = lax.map(lambda lane: lax.scan(add, zeros, lane)[0], xs)
+    sums = lax.fori_loop(0, lax.optimization_barrier(jnp.int32(rows // devices)), turn, zeros)  # see `_each`
     if devices > LANES:
         return jax.tree.map(lambda x: lax.psum(x[0], axis), sums)
     sums = sums if axis is None else lax.all_gather(sums, axis, tiled=True)

@@ -24,7 +24,7 @@ from atnas_jax.run.preemption import Stopped
 
 FAULT, BAD_INPUT, STOPPED, INTERRUPTED = 1, 2, 75, 130
 LONGEST = 600  # characters of a line
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, None)  # None: the line is ours, of a checkpoint
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "Devices to divide the CPU into; 0: one a core.", lower_bound=0)
 flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
@@ -56,7 +56,7 @@ def _call(main: Callable[[list[str]], None], argv: list[str]) -> None:
 
 def _status(error: Exception) -> int:
     if isinstance(error, OSError):
-        return FAULT if error.errno in _DISK and not isinstance(error, FileNotFoundError) else BAD_INPUT
+        return FAULT if error.errno in _DISK else BAD_INPUT
     return BAD_INPUT if isinstance(error, ValueError) else FAULT
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
+from atnas_jax.run.faults import Fault
 from atnas_jax.run.files import warn
 from atnas_jax.run.results import versions
 from atnas_jax.types import PyTree
@@ -80,7 +81,7 @@ def save(manager: Checkpoints, step: int, state: PyTree, meta: dict[str, Any], s
 
     Raises:
         ValueError: the step does not grow, or a leaf is a key or no number.
-        OSError: this or the checkpoint before cannot be written.
+        Fault: this or the checkpoint before cannot be written.
     """
     finish(manager)
     latest = manager.latest_step()
@@ -101,7 +102,7 @@ def finish(manager: Checkpoints) -> None:
     """Wait until the last checkpoint is whole on the disk.
 
     Raises:
-        OSError: it cannot be written; the ones before it are whole.
+        Fault: it cannot be written; the ones before it are whole.
     """
     _written(manager, manager.wait_until_finished)
 
@@ -178,7 +179,7 @@ def _written(manager: Checkpoints, write: Callable[[], Any]) -> None:
         write()
     except Exception as error:  # tensorstore tells a full disk as a ValueError
         free = shutil.disk_usage(manager.directory).free if os.path.isdir(manager.directory) else 0
-        raise OSError(
+        raise Fault(
             f"a checkpoint cannot be written into {manager.directory} ({' '.join(str(error).split())[:120]}; "
             f"{free / 1e6:,.0f} MB are free there); make room, then the same command goes on from the one before"
         ) from error

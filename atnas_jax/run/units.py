@@ -64,8 +64,7 @@ def run_units(config: ConfigDict, parts: Parts, workdir: str, progress: Progress
 
     Raises:
         ValueError: the workdir holds checkpoints of other data, or none that is sound.
-        OSError: a checkpoint cannot be written.
-        Fault: too many outer steps in a row were not finite; the last state is saved.
+        Fault: a checkpoint cannot be written, or too many outer steps in a row were not finite.
         Stopped: a signal arrived; the last state is saved.
     """
     with contextlib.closing(first_only(lambda: open_checkpoints(workdir, config.log.keep))) as checkpoints:

@@ -95,7 +95,7 @@ SETTINGS = [  # setting, value, what the line says
 LINES = {
     "search": [
         ([], "config"),
-        (["--config=ROOT/nowhere.py"], "nowhere.py"),
+        (["--config=ROOT/nowhere.py", "--workdir=ROOT/new"], "nowhere.py"),
         (["--config=ROOT/syntax.py", "--workdir=ROOT/new"], "invalid syntax"),
         (["--config=ROOT/raises.py", "--workdir=ROOT/new"], "on purpose"),
         (["--config=ROOT/nothing.py", "--workdir=ROOT/new"], "get_config"),
@@ -110,7 +110,7 @@ LINES = {
         (["TINY", "--workdir=ROOT/no_config"], "config.json is damaged"),
         (["SHORT", "--workdir=ROOT/no_results"], "results.json is damaged"),
         (["SHORT", "--workdir=ROOT/schema"], "results.json"),
-        (["SHORT", "--workdir=ROOT/damaged"], "are damaged"),
+        (["SHORT", "--workdir=ROOT/damaged", "--quiet"], "are damaged"),
     ],
     "meta_test": [
         (["--workdir=ROOT/empty"], "holds no finished search"),
@@ -145,7 +145,6 @@ LINES = {
         (["--table=nb201:ROOT/text.npz"], "text.npz cannot be read"),
         (["--table=nb201:ROOT/float.npz"], "it has no array"),
         (["--strategies=genetc"], "strategy 'genetc' is unknown"),
-        (["--strategies=genetic:nope=1"], "nope"),
         (["--limit=sum"], "limit 'sum' is unknown"),
         (["--seeds=0"], "seeds"),
     ],

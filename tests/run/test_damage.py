@@ -10,6 +10,7 @@ import pytest
 
 from atnas_jax.run import checkpoint
 from atnas_jax.run.checkpoint import DAMAGED, finish, open_checkpoints, restore_latest, save
+from atnas_jax.run.faults import Fault
 
 BLANK = {"w": jnp.zeros((40, 50)), "n": 0}
 
@@ -163,7 +164,7 @@ def test_a_disk_that_fails_is_one_line_and_leaves_the_checkpoint_before(tmp_path
 
     with monkeypatch.context() as patch:
         patch.setattr(manager, "save", full)
-        with pytest.raises(OSError, match=r"cannot be written into .*No space left.* make room") as caught:
+        with pytest.raises(Fault, match=r"cannot be written into .*No space left.* make room") as caught:
             save(manager, 2, _state(2), {"step": 2})
     assert "\n" not in str(caught.value)
     manager.close()

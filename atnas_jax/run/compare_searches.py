@@ -24,7 +24,7 @@ def compare_searches(
     Each search is a run of its own in `folder`/STRATEGY-SEED and goes on where it was; a finished one is read. The
     generations, their size and their episodes are those of `config`, so all strategies spend as many evaluations (of
     a gradient strategy see `run/budget.py`). A strategy that begins with random seeds takes half of them for that,
-    where its default is more. The control is not trained: it is the same network for all.
+    where its default is more. The controls are left out: they are the same for all.
 
     Args:
         config: of every search but for its strategy and seed, options of the strategy and `net.execution`, which is
@@ -95,7 +95,7 @@ def _configs(config: ConfigDict, names: list[str], seeds: int) -> Iterator[tuple
             budget = one.search.population * one.search.generations
             if random_seeds(one) >= budget:
                 one.search.options.seeds = budget // 2
-            one.meta_test.conv4, one.meta_test.rows = False, ("best",)
+            one.meta_test.conv4, one.meta_test.rows, one.log.random_search = False, ("best",), False
             yield name, one
 
 

@@ -52,6 +52,16 @@ def test_a_sum_over_rows_does_not_depend_on_the_number_of_devices():
         np.testing.assert_array_equal(on(number, lambda rows: sum_rows(jnp.sin, rows, AXIS), rows), alone)
 
 
+@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize("spread", [sum_rows, map_rows])
+def test_a_device_with_one_row_loops_like_one_with_many(spread, number):
+    """XLA dissolves a loop of one turn, and what is fused with its surroundings rounds otherwise."""
+    rows = jax.random.normal(jax.random.key(0), (4, 100))
+    program = jax.jit(on_mesh(lambda rows: spread(jnp.sin, rows, axis=AXIS), make_mesh(number)))
+    text = program.lower(rows).compile(compiler_options=compiler_options()).as_text()
+    assert text.count(" while(") == 1
+
+
 def test_more_devices_than_lanes_add_in_an_order_of_their_own(monkeypatch):
     monkeypatch.setattr(devices, "LANES", 2)
     rows = jax.random.normal(jax.random.key(0), (8, 100))

@@ -92,15 +92,16 @@ def growth(peer: str, small: bool) -> Iterator[Work]:
     """Yield the outer step of the plain net, and the evaluation of Conv4 many times over, as one size grows."""
     del peer
     base = shrink(Sizes(tasks=4, population=8), small)
-    for name, values in GROWTH.items():
-        for value in values[: 1 if small else None]:
+    few = 1 if small else None  # curves, and points of each
+    for name, values in [*GROWTH.items()][:few]:
+        for value in values[:few]:
             sizes = base._replace(**{name: value})
             program = _meta_step(sizes, "maml", plain=True)
             yield Work(
                 f"maml step, {name}={value}", "tasks", sizes.tasks, works.step_operations(sizes, False), program, {}
             )
-    for name, values in POPULATION_GROWTH.items():
-        for value in values[: 1 if small else None]:
+    for name, values in [*POPULATION_GROWTH.items()][:few]:
+        for value in values[:few]:
             changes = {"ops": SEVEN_OPS[:value]} if name == "choices" else {"ops": SEVEN_OPS, name: value}
             sizes = base._replace(**changes)
             # The same genotype many times: what grows is then the number alone and not the luck of the draw.
@@ -116,7 +117,7 @@ SUITES = {"train": train, "adapt": adapt, "population": population, "growth": gr
 
 def shrink(sizes: Sizes, small: bool) -> Sizes:
     """Return sizes of which a test takes seconds, or the sizes themselves."""
-    tiny = {"tasks": 2, "queries": 2, "steps": 2, "channels": 4, "image": 8, "depth": 2, "population": 2}
+    tiny = {"tasks": 2, "queries": 2, "steps": 2, "channels": 4, "image": 4, "depth": 1, "population": 2}
     return sizes._replace(**tiny) if small else sizes
 
 

@@ -97,10 +97,10 @@ def test_what_must_keep_its_order_keeps_it():
 def test_a_step_after_the_sorting_is_the_sorting_after_a_step(name):
     """Moments, average, learned rates and norms of each inner step move with the weights they belong to."""
     options = {} if name == "meta_sgd" else {"step_rates": True, "step_norms": True}
-    space = chain_space(ChainSpec((("conv3",), ("sep3",), ("conv1",)), (3, 6), (3,), (2, 1, 1)))
+    space = chain_space(ChainSpec((("conv3",), ("sep3",)), (3, 6), (2,), (2, 1)))
     model = make_supernet(space, IMAGE, readout="mean")
     learner = make_learner(
-        name, model, averaged(optax.adam(0.01, eps=1e-3), 0.9), ways=2, inner_steps=2, inner_lr=0.1, **options
+        name, model, averaged(optax.adam(0.01, eps=1e-3), 0.9), ways=2, inner_steps=1, inner_lr=0.1, **options
     )
     rng = np.random.default_rng(3)
     x = rng.normal(size=(1, 6, *IMAGE)).astype(np.float32)
@@ -115,6 +115,6 @@ def test_a_step_after_the_sorting_is_the_sorting_after_a_step(name):
     changed = jax.tree.map(lambda a, b: bool((a != b).any()), step(state), one)
     assert changed.opt_state.mean["body"]["block0"]["conv3"]["kernel"]
     assert changed.opt_state.inner[0].mu["body"]["block1"]["sep3"]["depthwise"]
-    assert not changed.params["body"]["block2"]["norm"]["scale"]
+    assert not changed.params["body"]["block1"]["norm"]["scale"]
     if name == "meta_sgd":
         assert changed.params["rates"]["body"]["block0"]["norm"]["bias"]

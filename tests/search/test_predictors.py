@@ -232,7 +232,9 @@ def test_nao_on_a_planted_table():
     table = planted(jax.random.key(7), (5,) * 6)
     rows = jnp.asarray(np.random.default_rng(0).permutation(all_genotypes(table.space))[:700], jnp.int32)
     told, held, values = rows[:200], rows[200:], lookup(table, rows)
-    network = nao_network(table.space, **SMALL | {"embedding": 16, "hidden": 32, "width": 32, "batch": 100})
+    network = nao_network(
+        table.space, **SMALL | {"embedding": 16, "hidden": 32, "width": 32, "batch": 100, "fit_steps": 250}
+    )
     fitted = jax.jit(lambda: fit_to(KEY, network, told, values[:200]))()
     assert float(pairwise_accuracy(predict(network, fitted, held), values[200:])) >= 0.72
     assert float((climb(network, fitted, held)(0.0) != held).sum(-1).mean()) <= 0.6

@@ -114,6 +114,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             shape = _row_shape(X.shape[1]) if self.image_shape is None else tuple(self.image_shape)
             if math.prod(shape) != X.shape[1]:
                 raise ValueError(f"rows of {X.shape[1]} numbers are no images of image_shape {shape}")
+        shape = (*shape, 1) if len(shape) == 2 else shape
         low, high = self.value_range_
         scale = 255 / (high - low) if high > low else 0.0
         return np.rint(np.clip((X.astype(np.float64) - low) * scale, 0, 255)).astype(np.uint8).reshape(-1, *shape)

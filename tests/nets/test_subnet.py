@@ -80,7 +80,7 @@ def test_subnet_is_the_masked_supernet(space, normalisation, readout, sampled):
         own = subnet.cut(params)
         wide = np.asarray(masked(params, x, mask_of(space, genotype), SUPPORT))
         features = subnet.model.apply(own, x, None, SUPPORT)
-        np.testing.assert_allclose(features, wide[:, subnet.kept], atol=1e-5, rtol=2e-5)
+        np.testing.assert_allclose(features, wide[:, subnet.kept], atol=5e-5, rtol=2e-5)
         assert not np.delete(wide, subnet.kept, axis=1).any()
         head = WAYS * len(subnet.kept) + WAYS
         assert sum(leaf.size for leaf in jax.tree.leaves(own)) + head == cost(genotype)[0]
@@ -100,7 +100,7 @@ def test_every_op_is_cut():
         genotype = np.asarray([0, 0, 0, op, 0], np.int32)
         subnet = make_subnet(space, genotype, IMAGE)
         features, wide = subnet.model.apply(subnet.cut(params), x), masked(params, x, mask_of(space, genotype))
-        np.testing.assert_allclose(features, wide[:, subnet.kept], atol=1e-5, rtol=2e-5)
+        np.testing.assert_allclose(features, wide[:, subnet.kept], atol=5e-5, rtol=2e-5)
 
 
 @pytest.mark.parametrize("space", [chain("pool", True), cell(2)])

@@ -79,8 +79,6 @@ def test_a_task_by_name(fitted, task):
     assert fitted.score(queries, truth) > 0.6 and 0.5 < fitted.expected_accuracy_ <= 1
     probabilities = fitted.predict_proba(queries)
     assert np.array_equal(fitted.predict(queries), fitted.classes_[probabilities.argmax(1)])
-    rows = queries.reshape(len(queries), -1)
-    assert np.array_equal(fitted.set_params(image_shape=(10, 10)).predict_proba(rows), probabilities)
     assert np.array_equal(pickle.loads(pickle.dumps(fitted)).predict_proba(queries), probabilities)
 
 
@@ -103,5 +101,7 @@ def test_numbers_in_place_of_bytes_are_stretched_to_the_range(task):
     for images, value_range in ((support, None), (support / 255.0, (0, 1)), (support * 2.0 - 9, (-9, 501))):
         FewShotClassifier(Watched(), value_range=value_range).fit(images, names)
         assert np.array_equal(seen[-1][..., 0], support)
+    FewShotClassifier(Watched(), image_shape=(10, 10)).fit(support.reshape(-1, 100), names)
+    assert np.array_equal(seen[-1][..., 0], support)
     FewShotClassifier(Watched()).fit(support * 3.0, names)
     assert (seen[-1].min(), seen[-1].max()) == (0, 255)

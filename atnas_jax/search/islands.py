@@ -53,7 +53,8 @@ def islands(
         space: the space to search.
         population: P, genotypes of all islands together; a multiple of `islands`.
         islands: G, each of at least three genotypes; None is the most, up to four, that divide P so.
-        inner: the search of an island, a name of `INNER` with its own defaults.
+        inner: the search of an island, a name of `INNER` with its own defaults; of "regularised" half of an island, or
+            the largest divisor below, are children.
         migrate_every: m, generations between exchanges.
         migrants: genotypes that an island sends.
         feasible: int32 [n,E] -> bool [n]; see the inner search.
@@ -75,7 +76,8 @@ def islands(
     sent = migrants if islands > 1 else 0
     if inner not in INNER:
         raise ValueError(f"inner={inner!r} is unknown; allowed: {', '.join(INNER)}")
-    search = INNER[inner](space, population=size, feasible=feasible, tries=tries)
+    options = {"children": _half(size)} if inner == "regularised" else {}
+    search = INNER[inner](space, population=size, feasible=feasible, tries=tries, **options)
 
     def apart(rows: Array) -> Array:
         return rows.reshape(islands, -1, *rows.shape[1:])
@@ -104,6 +106,11 @@ def islands(
         return remember(state._replace(population=rows, fitness=scores, islands=told), genotypes, fitness)
 
     return Strategy(init, ask, tell, best)
+
+
+def _half(size: int) -> int:
+    """Return the largest divisor of an island's size up to a half of it: a queue of that many ages by shares."""
+    return max(number for number in range(1, size // 2 + 1) if size % number == 0)
 
 
 def migrate(islands: SearchState, migrants: int) -> SearchState:

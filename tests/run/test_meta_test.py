@@ -1,5 +1,7 @@
 """The meta-test: every row on the same episodes, nothing learned from a query, no class seen before."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,7 +125,7 @@ def _other_queries(episode):
 def test_queries_choose_no_architecture_by_folds_and_the_mix_either(finished, searched, monkeypatch):
     config = changed(finished.config, {"protocol.shots": 2, "adapt.score": "mix", "adapt.margin": 0.0})
     parts, state = searched
-    parts = parts._replace(test_spec=parts.test_spec._replace(shots=2))
+    parts = parts._replace(test_spec=dataclasses.replace(parts.test_spec, shots=2))
     expected, other = (
         _chosen(config, parts, state, change, monkeypatch)() for change in (lambda episode: episode, _other_queries)
     )

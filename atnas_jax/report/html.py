@@ -21,7 +21,7 @@ nav a { color: #005a8c; padding: .2rem 0; }
 table { border-collapse: collapse; font-size: .875rem; margin: .6rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .45rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; }
-td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+th.text, td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 thead th { border-bottom: 2px solid #555; vertical-align: bottom; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 23rem), 1fr)); gap: 1rem; }
 figure { margin: 0; break-inside: avoid; max-width: 26rem; }
@@ -69,7 +69,7 @@ def table(head: Sequence[object], rows: Sequence[Sequence[object]], text: Sequen
     """Return a table of plain cells; the first column, and those numbered in `text`, stand left and may break."""
 
     def cells(tag: str, row: Sequence[object]) -> str:
-        kinds = (' class="text"' if tag == "td" and n in text else "" for n in range(len(row)))
+        kinds = (' class="text"' if n in text else "" for n in range(len(row)))
         words = (escape(cell).replace("_", "_<wbr>") for cell in row)
         return "".join(f"<{tag}{kind}>{word}</{tag}>" for kind, word in zip(kinds, words, strict=True))
 

@@ -9,7 +9,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["atnas_jax", "atnas_jax.*"]),
-    package_data={"atnas_jax": ["data/*.json*"]},
+    package_data={"atnas_jax": ["data/*.json*", "pretrained/*.npz"]},
     install_requires=[
         "absl-py>=2.1",
         "array_record>=0.8",

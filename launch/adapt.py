@@ -1,4 +1,6 @@
-"""Adapt a meta-network to your images: python -m launch.adapt --workdir=RUN --support=DIR --query=DIR --out=DIR.
+"""Adapt a meta-network to your images:
+
+python -m launch.adapt --meta_network=glyphs-gray --support=DIR --query=DIR --out=DIR
 
 SUPPORT has one folder of a few images per class; QUERY holds images to classify, flat or in class folders.
 """
@@ -9,7 +11,8 @@ from atnas_jax.run.adapt_folder import adapt_folder
 from atnas_jax.run.expected import sentence
 from launch import _main
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a finished search, or its meta_network.npz.", required=True)
+_NETWORK = flags.DEFINE_string("meta_network", "", "glyphs-gray, which comes with the package.")
+_WORKDIR = flags.DEFINE_string("workdir", "", "Instead: workdir of a finished search, or its meta_network.npz.")
 _SUPPORT = flags.DEFINE_string("support", None, "Folder of class folders of labelled images, or npz.", required=True)
 _QUERY = flags.DEFINE_string("query", None, "Folder of images to classify, or npz.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder to write predictions, weights and predict.py into.", required=True)
@@ -26,8 +29,10 @@ _OPTIONS = (
 
 def main(_: list[str]) -> None:
     """Adapt, write the outcome, and say it in a few lines."""
-    options = {flag.name: flag.value for flag in _OPTIONS}
-    found = adapt_folder(_WORKDIR.value, _SUPPORT.value, _QUERY.value, _OUT.value, seed=_SEED.value, **options)
+    if bool(_NETWORK.value) == bool(_WORKDIR.value):
+        raise ValueError("type one of --meta_network=glyphs-gray and --workdir=RUN")
+    options, network = {flag.name: flag.value for flag in _OPTIONS}, _NETWORK.value or _WORKDIR.value
+    found = adapt_folder(network, _SUPPORT.value, _QUERY.value, _OUT.value, seed=_SEED.value, **options)
     print(
         f"{len(found['classes'])} classes, {found['support_images']} support and {found['query_images']} query images"
     )

@@ -27,11 +27,11 @@ rows.writerows([n, c, *(f"{p:.6f}" for p in row)] for n, c, row in zip(names, cl
 '''
 
 
-def adapt_folder(workdir: str, support: str, query: str, out: str, *, seed: int = 0, **options: Any) -> dict[str, Any]:
+def adapt_folder(network: str, support: str, query: str, out: str, *, seed: int = 0, **options: Any) -> dict[str, Any]:
     """Adapt to a folder of class folders, predict a folder of images, and write the outcome.
 
     Args:
-        workdir: of a finished search, or its meta_network.npz.
+        network: see `load_meta_network`.
         support: folder with one folder of images per class, or an npz.
         query: a flat folder of images, or class folders (then accuracy is told), or an npz.
         out: folder to write into, made where absent; see `write_outcome`.
@@ -44,11 +44,11 @@ def adapt_folder(workdir: str, support: str, query: str, out: str, *, seed: int 
     Raises:
         ValueError, FileNotFoundError: one line, before anything is written.
     """
-    network = load_meta_network(workdir)
-    size, channels = network.image_shape[0], network.image_shape[-1]
+    loaded = load_meta_network(network)
+    size, channels = loaded.image_shape[0], loaded.image_shape[-1]
     images, labels, class_names = read_support(support, size, channels)
     queries, names, query_labels = read_images(query, size, channels, class_names)
-    found = adapt(network, images, labels, queries, seed=seed, estimate=True, **options)
+    found = adapt(loaded, images, labels, queries, seed=seed, estimate=True, **options)
     predicted = found.probabilities.argmax(1)
     summary = found.network.about | {
         "classes": list(class_names),

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from atnas_jax.run.adapted_network import AdaptedNetwork
 
 FILE = "meta_network.npz"
+# name -> file of what comes with the package, each made by the config of the file's name
+SHIPPED = {"glyphs-gray": "glyphs_gray.npz"}
 VERSION = 1
 
 
@@ -37,7 +39,7 @@ class MetaNetwork(NamedTuple):
 
     @classmethod
     def load(cls, path: str) -> "MetaNetwork":
-        """Read it from its file or from the workdir that holds it, see `load_meta_network`."""
+        """Read it by name, from its file or from the workdir that holds it, see `load_meta_network`."""
         return load_meta_network(path)
 
     def adapt(self, images: np.ndarray, labels: Sequence[Any] | np.ndarray, **options: Any) -> "AdaptedNetwork":
@@ -67,15 +69,23 @@ def save_meta_network(workdir: str, network: MetaNetwork) -> str:
 
 
 def load_meta_network(path: str) -> MetaNetwork:
-    """Read a meta-network from its file or from the workdir that holds it.
+    """Read a meta-network.
+
+    Args:
+        path: its file, the workdir that holds it, or the name of one that comes with the package, a key of `SHIPPED`.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: the file is damaged or of another version.
     """
+    if path in SHIPPED and not os.path.exists(path):
+        path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "pretrained", SHIPPED[path])
     path = os.path.join(path, FILE) if os.path.isdir(path) else path
     if not os.path.exists(path):
-        raise FileNotFoundError(f"{path} does not exist; a finished launch.search writes {FILE} into its workdir")
+        raise FileNotFoundError(
+            f"{path} does not exist; a finished launch.search writes {FILE} into its workdir; "
+            f"with the package come: {', '.join(SHIPPED)}"
+        )
     try:
         arrays = load_arrays(path)
         about = json.loads(str(arrays.pop("about")))

@@ -131,10 +131,10 @@ def test_the_masks_of_a_strict_step_sum_to_one_and_their_order_changes_nothing()
     rows = strictly_fair(jax.random.key(3), CHAIN, 3)
     ops = np.asarray(mask_of(CHAIN, rows)).sum(0)[[1, 3]]
     np.testing.assert_array_equal(ops, np.ones((2, 3)))
-    model = make_supernet(CHAIN, (4, 4, 1))
+    model = make_supernet(CHAIN, (4, 4, 2))  # of one channel, the norm undoes a 1x1 kernel
     learner = make_learner("fomaml", model, optax.sgd(1.0), ways=2)
     state = jax.jit(learner.init)(jax.random.key(0))
-    x = jax.random.normal(jax.random.key(1), (6, 4, 4, 1))
+    x = jax.random.normal(jax.random.key(1), (6, 4, 4, 2))
     episode = Episode(x[:2], jnp.arange(2), x[2:], jnp.asarray([0, 1, 0, 1]))
     episodes = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), episode)
     step = jax.jit(learner.step)

@@ -56,7 +56,7 @@ def searches_table(record: dict[str, Any]) -> str:
     for row in sorted(record["rows"], key=lambda row: -row["accuracy"]):
         accuracy = f"{100 * row['accuracy']:.2f} ± {100 * row['ci95']:.2f}"
         lines.append(
-            f"{row['strategy']:<14}{row['seed']:>5}{accuracy:>15}{row['params']:>9,}{row['search_s']:>10.1f}"
+            f"{row['strategy']:<14}{row['seed']:>5}{accuracy:>15}{round(row['params']):>9,}{row['search_s']:>10.1f}"
             f"{row['meta_train_s']:>9.1f}  {row['genotype']}"[:100]
         )
     if record["seeds"] > 1:

@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from atnas_jax.meta.average import averaged, evaluated
 from atnas_jax.types import MetaState
+
+pytestmark = pytest.mark.usefixtures("few_optimisations")
 
 
 def test_the_average_is_the_closed_form():

@@ -9,6 +9,8 @@ import pytest
 from atnas_jax.meta.inner import inner_loop
 from atnas_jax.meta.rates import scaled
 
+pytestmark = pytest.mark.usefixtures("few_optimisations")
+
 RATE, STEPS = 0.1, 3
 A = np.array([[2.0, 0.5, 0.0], [0.5, 1.5, -0.3], [0.0, -0.3, 1.0]])
 TARGET, QUERY = np.array([1.0, -2.0, 0.5]), np.array([0.2, 0.4, -1.0])

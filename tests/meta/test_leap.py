@@ -11,6 +11,8 @@ from atnas_jax.meta.learners import make_learner
 from atnas_jax.meta.reptile import PathLength, path_gradient
 from atnas_jax.types import Episode, Model
 
+pytestmark = pytest.mark.usefixtures("few_optimisations")
+
 T, N, S, D, RATE, STEPS = 2, 3, 6, 5, 0.3, 4
 A, TARGET = np.array([[2.0, 0.5], [0.5, 1.5]]), np.array([1.0, -2.0])
 LENGTHS = [PathLength(loss, norm) for loss in (True, False) for norm in (True, False)]

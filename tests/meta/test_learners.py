@@ -11,6 +11,8 @@ from atnas_jax.meta.learners import LEARNERS, make_learner
 from atnas_jax.meta.losses import accuracy, cross_entropy
 from atnas_jax.types import Episode, Model
 
+pytestmark = pytest.mark.usefixtures("few_optimisations")
+
 T, N, K, Q, D, PIXELS, RATE = 4, 3, 2, 6, 5, 4, 0.3
 MASKS = jnp.ones((T, 1, 1))
 

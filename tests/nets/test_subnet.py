@@ -16,6 +16,8 @@ from atnas_jax.space.chain import ChainSpec, chain_space
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.slots import mask_of, random_genotypes
 
+pytestmark = pytest.mark.usefixtures("few_optimisations")
+
 SUPPORT, QUERIES, WAYS, IMAGE = 3, 2, 3, (6, 5, 2)
 
 

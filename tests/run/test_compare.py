@@ -116,7 +116,7 @@ def test_wrong_arguments_are_refused():
             compare("planted", **{"evaluations": 1, "seeds": 1} | arguments)
 
 
-BARS = {"genetic": 8, "regularised": 8, "asng": 8, "reinforce": 12, "coevolution": 20, "staged": 50}
+BARS = {"genetic": 8, "regularised": 8, "asng": 8, "reinforce": 10, "coevolution": 20, "staged": 50}
 
 
 @pytest.mark.parametrize("name", ["nb201", "nbmacro"])

@@ -1,7 +1,7 @@
 """The meta-network `glyphs-gray` that comes with the library: grey 28x28 glyphs, strongly warped, many ways.
 
 Data: glyphs (letters and symbols of many scripts), classes split by script. No published number exists for it.
-Task: trained on 20-way 1-shot, to be adapted to folders of images; README has what it reaches on Omniglot, 5-way 3-shot.
+Task: trained on 20-way 1-shot, to be adapted to folders of images; README says what it reaches on Omniglot.
 Command: python -m launch.search --config=configs/glyphs_gray.py --workdir=runs/glyphs_gray
 Hardware: 2 CPU cores, no accelerator.
 """

@@ -14,8 +14,6 @@ from atnas_jax.space.chain import ChainSpec, chain_space
 from atnas_jax.space.slots import mask_of, random_genotypes
 from atnas_jax.types import Episode, Model
 
-pytestmark = pytest.mark.usefixtures("few_optimisations")
-
 T, P, N, K, Q, IMAGE = 3, 3, 3, 2, 4, (6, 5, 1)
 SPACE = chain_space(ChainSpec((("conv3", "max3"), ("sep3", "identity")), (3, 6), (1, 2), (2, 2), "pool"))
 

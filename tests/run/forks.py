@@ -26,6 +26,7 @@ def call(module: object, flags: list[str]) -> tuple[int, str, str]:
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
             sys.argv = [module.__name__, *flags]
+            sys.dont_write_bytecode = True  # Python's own cache of a config file
             try:
                 module._main.run(module.main)
             except SystemExit as end:

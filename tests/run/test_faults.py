@@ -89,7 +89,7 @@ def test_a_run_that_diverges_stops_and_is_saved(short, tmp_path, monkeypatch):
         return state._replace(meta=state.meta._replace(params=jax.tree.map(lambda x: x * np.nan, state.meta.params)))
 
     monkeypatch.setattr(units, "init_state", poisoned)
-    with pytest.raises(Fault, match=r"4 outer steps in a row .* limit is 3; .* lower train.outer_lr") as caught:
+    with pytest.raises(Fault, match=r"4 outer steps in a row .*limit is 3; .* lower train.outer_lr") as caught:
         search.across_task_search(config, str(tmp_path), quiet=True)
     assert "\n" not in str(caught.value)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -12,10 +12,12 @@ from ml_collections import ConfigDict
 
 from atnas_jax.data.images import fit
 from atnas_jax.data.labelled_folder import read_images
+from atnas_jax.data.npz import load_arrays
 from atnas_jax.nets.norm import is_transductive
 from atnas_jax.run.build import evaluation_learner
 from atnas_jax.run.compiled import compiled
 from atnas_jax.run.config import stored_config
+from atnas_jax.run.files import write_arrays
 from atnas_jax.run.meta_network import flatten, nest
 from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.space.text import space_from_dict, space_to_dict, to_json, to_text
@@ -89,9 +91,7 @@ class AdaptedNetwork(NamedTuple):
         about |= {name: getattr(self, name) for name in ("image_shape", "normalise", "about")}
         arrays = {name: getattr(self, name) for name in ("genotype", "support_images", "support_labels", "classes")}
         arrays |= {f"weights/{name}": np.asarray(leaf) for name, leaf in flatten(self.weights).items()}
-        with open(path + ".tmp", "wb") as file:
-            np.savez_compressed(file, json=np.asarray(json.dumps(about)), **arrays)
-        os.replace(path + ".tmp", path)
+        write_arrays(path, {"json": np.asarray(json.dumps(about))} | arrays, compressed=True)
         return path
 
 
@@ -106,8 +106,7 @@ def load_adapted(path: str) -> AdaptedNetwork:
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path} does not exist; launch.adapt writes {FILE} into its folder --out")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        arrays = load_arrays(path)
         record = json.loads(str(arrays.pop("json")))
         own = [arrays.pop(name) for name in ("genotype", "support_images", "support_labels", "classes")]
     except Exception as error:

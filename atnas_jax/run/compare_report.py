@@ -1,13 +1,12 @@
 """A comparison of strategies as lines of text, a JSON file and a picture."""
 
-import json
 import os
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from atnas_jax.run.files import write_whole
+from atnas_jax.run.files import write_record
 
 SCHEMA = 1
 # Okabe and Ito's colours, told apart by the colour-blind; from the second round on, the dashes tell.
@@ -42,12 +41,7 @@ def _text(quartiles: list[float | None], form: str) -> str:
 
 def write_comparison(folder: str, record: dict[str, Any]) -> None:
     """Write comparison.txt, comparison.json and regret.png into the folder, made where absent."""
-    os.makedirs(folder, exist_ok=True)
-    for name, text in (
-        ("comparison.txt", comparison_table(record) + "\n"),
-        ("comparison.json", json.dumps({"schema": SCHEMA} | record)),
-    ):
-        write_whole(os.path.join(folder, name), text)
+    write_record(folder, "comparison", comparison_table(record), {"schema": SCHEMA} | record)
     draw(os.path.join(folder, "regret.png"), record)
 
 

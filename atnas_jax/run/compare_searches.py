@@ -1,15 +1,15 @@
 """Strategies against each other in whole searches across tasks: the same space, data, recipe and budget for each."""
 
 import json
-import math
 import os
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from atnas_jax.run.config import check_config, random_seeds
-from atnas_jax.run.files import write_whole
+from atnas_jax.run.files import write_record
 from atnas_jax.run.search import across_task_search
 from atnas_jax.search.strategies import BY_GRADIENT, STRATEGIES
 
@@ -45,8 +45,7 @@ def compare_searches(
         results = across_task_search(one, os.path.join(folder, f"{name}-{one.seed}"), quiet=quiet)
         rows.append({"strategy": name, "seed": one.seed} | _row(results))
     record = {"schema": SCHEMA, "config": json.loads(config.to_json()), "seeds": seeds, "rows": rows}
-    write_whole(os.path.join(folder, "comparison.txt"), searches_table(record) + "\n")
-    write_whole(os.path.join(folder, "comparison.json"), json.dumps(record))
+    write_record(folder, "comparison", searches_table(record), record)
     return record
 
 
@@ -63,9 +62,7 @@ def searches_table(record: dict[str, Any]) -> str:
         lines += ["", f"{'over seeds':<14}{'mean':>8}{'sd':>7}"]
         for name in dict.fromkeys(row["strategy"] for row in record["rows"]):
             found = [100 * row["accuracy"] for row in record["rows"] if row["strategy"] == name]
-            mean = sum(found) / len(found)
-            spread = math.sqrt(sum((value - mean) ** 2 for value in found) / (len(found) - 1))
-            lines.append(f"{name:<14}{mean:>8.2f}{spread:>7.2f}")
+            lines.append(f"{name:<14}{statistics.mean(found):>8.2f}{statistics.stdev(found):>7.2f}")
     return "\n".join(lines)
 
 

@@ -7,8 +7,10 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 LOCK = ".lock"
 _NO_LOCKS = (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)  # some network file systems
@@ -19,6 +21,20 @@ def write_whole(path: str, text: str) -> None:
     with open(path + ".tmp", "w", encoding="utf-8", newline="") as file:
         file.write(text)
     os.replace(path + ".tmp", path)
+
+
+def write_arrays(path: str, arrays: Mapping[str, np.ndarray], *, compressed: bool = False) -> None:
+    """Write an npz as `write_whole` writes text."""
+    with open(path + ".tmp", "wb") as file:
+        (np.savez_compressed if compressed else np.savez)(file, **arrays)
+    os.replace(path + ".tmp", path)
+
+
+def write_record(folder: str, name: str, text: str, record: Mapping[str, Any]) -> None:
+    """Write a record for people, NAME.txt, and for programs, NAME.json, into the folder, made where absent."""
+    os.makedirs(folder, exist_ok=True)
+    write_whole(os.path.join(folder, f"{name}.txt"), text + "\n")
+    write_whole(os.path.join(folder, f"{name}.json"), json.dumps(record))
 
 
 def read_json(path: str, cure: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from atnas_jax.data.npz import load_arrays
 from atnas_jax.run.config import stored_config
+from atnas_jax.run.files import write_arrays
 from atnas_jax.space.expected import CostTables, tables_from_dict, tables_to_dict
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.space.text import space_from_dict, space_to_dict
@@ -62,9 +63,7 @@ def save_meta_network(workdir: str, network: MetaNetwork) -> str:
     arrays = {"population": np.asarray(network.population), "about": np.asarray(json.dumps(about))}
     arrays |= {f"params/{name}": np.asarray(leaf) for name, leaf in flatten(network.params).items()}
     path = os.path.join(workdir, FILE)
-    with open(path + ".tmp", "wb") as file:
-        np.savez(file, **arrays)
-    os.replace(path + ".tmp", path)
+    write_arrays(path, arrays)
     return path
 
 

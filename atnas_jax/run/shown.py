@@ -13,6 +13,7 @@ from atnas_jax.meta.average import evaluated
 from atnas_jax.run.build import Parts, evaluation_learner
 from atnas_jax.run.choose import episodes_of
 from atnas_jax.run.compiled import compiled
+from atnas_jax.run.files import write_arrays
 from atnas_jax.run.processes import is_first
 from atnas_jax.run.state import RunState
 from atnas_jax.space.slots import mask_of
@@ -55,13 +56,7 @@ def write_shown(
     }
     arrays |= {f"chosen/{name}": np.asarray(rows) for name, rows in chosen.items()}
     if is_first():
-        _write(os.path.join(workdir, FILE), arrays)
-
-
-def _write(path: str, arrays: dict[str, np.ndarray]) -> None:
-    with open(path + ".tmp", "wb") as file:
-        np.savez_compressed(file, **arrays)
-    os.replace(path + ".tmp", path)
+        write_arrays(os.path.join(workdir, FILE), arrays, compressed=True)
 
 
 def _predictor(config: ConfigDict, parts: Parts):

@@ -1,13 +1,12 @@
 """What a specialisation found as lines of text, a JSON file and a picture."""
 
-import json
 import os
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from atnas_jax.run.compare_report import COLOURS
-from atnas_jax.run.files import write_whole
+from atnas_jax.run.files import write_record
 
 SCHEMA = 1
 
@@ -42,12 +41,7 @@ def _reached(reached: dict[str, float | None], search_s: float) -> str:
 
 def write_specialised(folder: str, record: dict[str, Any]) -> None:
     """Write specialise.txt, specialise.json and specialise.png into the folder, made where absent."""
-    os.makedirs(folder, exist_ok=True)
-    for name, text in (
-        ("specialise.txt", specialise_table(record) + "\n"),
-        ("specialise.json", json.dumps({"schema": SCHEMA} | record)),
-    ):
-        write_whole(os.path.join(folder, name), text)
+    write_record(folder, "specialise", specialise_table(record), {"schema": SCHEMA} | record)
     draw(os.path.join(folder, "specialise.png"), record)
 
 

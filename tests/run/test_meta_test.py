@@ -13,6 +13,7 @@ from atnas_jax.devices import compile_on, on_mesh, replicated
 from atnas_jax.rng import stream
 from atnas_jax.run import choose
 from atnas_jax.run import meta_test as module
+from atnas_jax.run.budget import rungs_of
 from atnas_jax.run.build import build, evaluation_learner, hand_made
 from atnas_jax.run.checkpoint import open_checkpoints, restore_latest
 from atnas_jax.run.choose import chooser, warm_population
@@ -21,7 +22,6 @@ from atnas_jax.run.meta_test import make_scorer, meta_test, plan
 from atnas_jax.run.progress import make_progress
 from atnas_jax.run.state import init_state
 from atnas_jax.run.steps import make_programs
-from atnas_jax.run.units import rungs_of
 from atnas_jax.search.genetic import genetic
 from atnas_jax.search.random_search import random_search
 from atnas_jax.space.slots import mask_of

@@ -12,6 +12,7 @@ import pytest
 
 from atnas_jax.data.sources import load
 from atnas_jax.run import search
+from atnas_jax.run.budget import rungs_of
 from atnas_jax.run.build import build, evaluation_learner, hand_made, make_space
 from atnas_jax.run.config import check_config, stored_config
 from atnas_jax.run.defaults import ROWS
@@ -20,7 +21,7 @@ from atnas_jax.run.results import check_results
 from atnas_jax.run.search import across_task_search, test_again
 from atnas_jax.run.state import init_state
 from atnas_jax.run.steps import make_programs
-from atnas_jax.run.units import generations_due, run_units, rungs_of
+from atnas_jax.run.units import generations_due, run_units
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.text import parse, space_from_dict
 

@@ -36,7 +36,7 @@ CHOICES = {
     "search.scalarise_cost": ("params", "macs", "latency"),
     "search.over_limit": ("reject", "repair"),
 }
-_SHARES = ("train.warmup", "search.population_share", "search.open_by")
+_SHARES = ("train.warmup", "train.finish", "search.population_share", "search.open_by")
 _PARTS = ("specialise.valid", "specialise.test")
 _SEEDS = ("seed", "protocol.seed")
 _AT_LEAST = {

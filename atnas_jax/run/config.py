@@ -136,11 +136,11 @@ def _may_nest(name: str, entry: Any) -> bool:
 
 def _contradictions(config: ConfigDict) -> Iterator[str]:
     train, learner, search = config.train, config.learner, config.search
-    steps = train.steps - int(train.warmup * train.steps)
+    steps = train.steps - int(train.warmup * train.steps) - int(train.finish * train.steps)
     if steps < search.generations:
         yield (
-            f"train.steps {train.steps} leave {steps} after the warm-up, too few for search.generations "
-            f"{search.generations}; raise train.steps or lower train.warmup"
+            f"train.steps {train.steps} leave {max(steps, 0)} between train.warmup and train.finish, too few for "
+            f"search.generations {search.generations}; raise train.steps or lower train.warmup or train.finish"
         )
     if learner.inner_steps == 0 and (learner.name in (*BY_PATH, "boil") or learner.head != "prototypes"):
         yield (

@@ -54,6 +54,9 @@ def _data_and_episodes() -> dict:
             "flip": False,  # mirror images at random, in meta_train only
             "warp": 0.0,  # strength of a random affine and smooth warp of each image, in meta_train only; 0 is none
             "warmup": 0.3,  # share of the steps before the first generation
+            # Share of the steps after the last generation, in which the shared best trains alone, with the weights that
+            # it has. It gains what the others lose: 0 keeps the supernet fit for architectures of novel tasks.
+            "finish": 0.0,
             "outer_lr": 1e-3,  # Adam
             "schedule": "cosine",  # "cosine" to 0 over the steps, or "constant"
             # Weight of KL(largest subnet || the one that trains) in the query loss, both adapted to the same support

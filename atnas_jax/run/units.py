@@ -1,8 +1,8 @@
 """The units of a run: one chunk of outer steps each, and the generations that fall due after it.
 
-First come the units of the supernet, then those of the control, the hand-made network trained alone by the same recipe,
-last the choice of the shared best. A checkpoint is taken between units, so a killed run goes on where it was and, keys
-being made from step numbers, ends as if nothing had happened.
+First come the units of the supernet, then those of the control, the hand-made network trained alone by the same recipe.
+The shared best is chosen last of all, or before the finish, in which it trains alone. A checkpoint is taken between
+units, so a killed run goes on where it was and, keys being made from step numbers, ends as if nothing had happened.
 """
 
 import contextlib
@@ -35,10 +35,20 @@ from atnas_jax.types import Array, MetaState
 
 
 def generations_due(config: ConfigDict) -> list[int]:
-    """Return, per generation, the unit after which it is held: evenly after the warm-up, the last at the very end."""
-    chunks, number = config.train.steps // chunk_of(config), config.search.generations
-    warm = int(config.train.warmup * chunks)
+    """Return, per generation, the unit after which it is held: evenly after the warm-up, the last before the finish."""
+    chunks, number = searching(config), config.search.generations
+    warm = int(config.train.warmup * all_chunks(config))
     return [max(warm + (chunks - warm) * (g + 1) // number - 1, 0) for g in range(number)]
+
+
+def all_chunks(config: ConfigDict) -> int:
+    """Return how many units train the supernet."""
+    return config.train.steps // chunk_of(config)
+
+
+def searching(config: ConfigDict) -> int:
+    """Return how many of them come before the finish, in which the shared best trains alone (train.finish)."""
+    return max(all_chunks(config) - int(config.train.finish * all_chunks(config)), 1)
 
 
 def run_units(config: ConfigDict, parts: Parts, workdir: str, progress: Progress) -> tuple[RunState, dict[str, Any]]:
@@ -54,7 +64,7 @@ def run_units(config: ConfigDict, parts: Parts, workdir: str, progress: Progress
 
 
 def _run_units(config, parts, workdir, progress, checkpoints) -> tuple[RunState, dict[str, Any]]:
-    chunks = config.train.steps // chunk_of(config)
+    chunks = all_chunks(config)
     units = chunks * (1 + config.meta_test.conv4)
     if (found := restore_run(checkpoints, config, parts)) is not None:
         (state, notes), done = found, found[1]["unit"]
@@ -78,10 +88,10 @@ def _run_units(config, parts, workdir, progress, checkpoints) -> tuple[RunState,
     limit = config.train.nonfinite_limit
     with contextlib.closing(metrics), finishes_first() as asked:
         for unit in range(done, units + 1):
-            if unit == units:
-                state = state._replace(best=rank_again(run, state))
-            else:
+            if unit < units:
                 state = search_unit(run, state, unit) if unit < chunks else control_unit(run, state)
+            elif searching(config) == chunks:
+                state = state._replace(best=rank_again(run, state))
             stop = anywhere(bool(asked()) or too_many(notes, limit))
             late = time.monotonic() - saved > 60 * config.log.checkpoint_minutes
             if anywhere(unit == units or stop or late):
@@ -98,22 +108,35 @@ def _run_units(config, parts, workdir, progress, checkpoints) -> tuple[RunState,
 
 
 def search_unit(run: Run, state: RunState, unit: int) -> RunState:
-    """Train the supernet for one chunk on masks of the sampler, then hold the generations that are due."""
+    """Train the supernet for one chunk, then hold the generations that are due.
+
+    The masks are the sampler's, in the finish those of the shared best, which is chosen for good before it.
+    """
     config, held = run.config, run.notes["history"]
-    share = config.search.population_share if held else 0.0
-    anchored = config.search.anchor == "always" or not held
-    masks = run.programs.draw(state.search, state.meta.step, jnp.float32(share), jnp.asarray(anchored))
+    if unit < searching(config):
+        share = config.search.population_share if held else 0.0
+        anchored = config.search.anchor == "always" or not held
+        masks = run.programs.draw(state.search, state.meta.step, jnp.float32(share), jnp.asarray(anchored))
+    else:
+        masks = alone(run, state.best)
     state = state._replace(meta=train(run, state.meta, masks, "meta_train", "meta_train_s", to_best(run, state)))
     for _ in range(generations_due(config).count(unit)):
         state = generation(run, state)
+    if unit + 1 == searching(config) < all_chunks(config):
+        state = state._replace(best=rank_again(run, state))
     return state
 
 
 def control_unit(run: Run, state: RunState) -> RunState:
     """Train the hand-made network for one chunk: the same recipe and episodes under one mask, and no teacher."""
-    mask = mask_of(run.parts.space, hand_made(run.parts.space))
-    masks = jnp.broadcast_to(mask, (chunk_of(run.config), run.config.train.tasks, *mask.shape))
+    masks = alone(run, hand_made(run.parts.space))
     return state._replace(control=train(run, state.control, masks, "control", "control_s", {}))
+
+
+def alone(run: Run, genotype: Array) -> Array:
+    """Return masks [chunk,T,E,O] that are all of one genotype int32 [E]."""
+    mask = mask_of(run.parts.space, genotype)
+    return jnp.broadcast_to(mask, (chunk_of(run.config), run.config.train.tasks, *mask.shape))
 
 
 def train(run: Run, meta: MetaState, masks: Array, phase: str, ledger: str, shown: dict[str, str]) -> MetaState:

@@ -75,7 +75,7 @@ def _set(config, name, value):
         ("protocol.ways", 1, "protocol.ways is 1; it must be 2 or more"),
         ("protocol.episodes", 1, "2 or more"),
         ("seed", -1, "seed is -1"),
-        ("search.generations", 2000, "leave 1400 after the warm-up"),
+        ("search.generations", 2000, "leave 1400 between train.warmup and train.finish"),
         ("search.objectives", ("params",), "the first 'accuracy'"),
         ("search.objectives", ("accuracy", "accuracy"), "distinct"),
         ("search.objectives", ("accuracy", "params"), "take strategy 'nsga2'"),

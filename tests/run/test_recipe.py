@@ -32,6 +32,7 @@ ALL = {
     "train.first_order_steps": 4,
     "train.every_step_loss": 4,
     "train.ema": 0.7,
+    "train.finish": 0.25,
     "train.warp": 0.5,
     "train.clip_elements": 1.0,
     "train.weight_decay": 0.01,

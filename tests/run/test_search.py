@@ -137,12 +137,12 @@ def test_what_cannot_run_is_refused_before_anything_is_written(tiny, tmp_path, c
 
 @pytest.mark.parametrize("chunks", [1, 2, 3, 10, 37])
 @pytest.mark.parametrize("generations", [1, 2, 5, 12])
-@pytest.mark.parametrize("warmup", [0.0, 0.3, 0.9])
-def test_every_generation_is_held_and_the_last_at_the_end(tiny, chunks, generations, warmup):
-    settings = {"train.steps": 2 * chunks, "search.generations": generations, "train.warmup": warmup}
-    due = generations_due(tiny(settings))
+@pytest.mark.parametrize(("warmup", "finish"), [(0.0, 0.0), (0.3, 0.0), (0.9, 0.0), (0.3, 0.5), (0.5, 0.49)])
+def test_every_generation_is_held_and_the_last_before_the_finish(tiny, chunks, generations, warmup, finish):
+    settings = {"train.steps": 2 * chunks, "search.generations": generations}
+    due = generations_due(tiny(settings | {"train.warmup": warmup, "train.finish": finish}))
     assert len(due) == generations
-    assert due == sorted(due) and due[-1] == chunks - 1
+    assert due == sorted(due) and due[-1] == chunks - int(finish * chunks) - 1
     assert due[0] >= max(int(warmup * chunks) - 1, 0)
 
 

@@ -1,7 +1,8 @@
 """Test a finished search again: python -m launch.meta_test --workdir=RUN --episodes=600.
 
-Rewrites results.json and report.html of the workdir, and prints the table. --paired, --inner_steps_curve=0,1,5,20,
---generations_curve and --front=200 add what says how far to believe it, which results.json keeps under `evidence`.
+Rewrites results.json and report.html of the workdir, and prints the table. --ways and --shots test the network of one
+protocol under another, --rows fewer rows. --paired, --inner_steps_curve=0,1,5,20, --generations_curve and --front=200
+add what says how far to believe it, which results.json keeps under `evidence`.
 """
 
 from absl import flags
@@ -14,6 +15,9 @@ from launch import _main
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.", required=True)
 _EPISODES = flags.DEFINE_integer("episodes", None, "Episodes a row; default: the config's.", lower_bound=2)
+_WAYS = flags.DEFINE_integer("ways", None, "Classes of an episode; default: the config's.", lower_bound=2)
+_SHOTS = flags.DEFINE_integer("shots", None, "Support images a class; default: the config's.", lower_bound=1)
+_ROWS = flags.DEFINE_list("rows", [], "Rows to score, such as best,conv4; default: the config's.")
 _QUERIES = flags.DEFINE_integer("queries", None, "Query images a class; default: the config's.", lower_bound=1)
 _SEED = flags.DEFINE_integer("episode_seed", None, "Of the evaluation episodes; default: the config's.", lower_bound=0)
 _PAIRED = flags.DEFINE_bool("paired", False, "Differences of rows on the same episodes, permutation control included.")
@@ -25,10 +29,13 @@ _QUIET = flags.DEFINE_bool("quiet", False, "Show no progress.")
 
 def main(_: list[str]) -> None:
     """Score all rows again, print the final table, and write the report."""
-    changes = {"episodes": _EPISODES.value, "queries": _QUERIES.value, "seed": _SEED.value}
+    changes = {
+        **{"ways": _WAYS.value, "shots": _SHOTS.value, "queries": _QUERIES.value},
+        **{"episodes": _EPISODES.value, "seed": _SEED.value},
+    }
     given = {name: value for name, value in changes.items() if value is not None}
     asked = Asked(_PAIRED.value, tuple(map(_steps, _STEPS.value)), _GENERATIONS.value, _FRONT.value)
-    results = test_again(_WORKDIR.value, given, asked=asked, quiet=_QUIET.value)
+    results = test_again(_WORKDIR.value, given, rows=tuple(_ROWS.value), asked=asked, quiet=_QUIET.value)
     print("\n\n".join(filter(None, (results_table(results), evidence_text(results.get("evidence", {}))))))
     print(f"report   {write_report(_WORKDIR.value)}")
 

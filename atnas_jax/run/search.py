@@ -81,12 +81,21 @@ def _search(config: ConfigDict, parts: Parts, workdir: str, quiet: bool) -> dict
     return results
 
 
-def test_again(workdir: str, changes: dict[str, int], *, asked: Asked = NOTHING, quiet: bool = False) -> dict[str, Any]:
+def test_again(
+    workdir: str,
+    changes: dict[str, int],
+    *,
+    rows: tuple[str, ...] = (),
+    asked: Asked = NOTHING,
+    quiet: bool = False,
+) -> dict[str, Any]:
     """Run the meta-test of a finished search again and rewrite its results.json.
 
     Args:
         workdir: of the search.
-        changes: settings of `config.protocol` to differ in: episodes, queries, seed.
+        changes: settings of `config.protocol` to differ in: ways, shots, queries, episodes, seed. The architecture
+            stays the one that was chosen under the protocol of the search.
+        rows: of `config.meta_test.rows`, the ones to score; empty for all that the search had.
         asked: what to add to the table; what was added before stays, if it is of the same episodes.
         quiet: show no progress.
 
@@ -98,6 +107,7 @@ def test_again(workdir: str, changes: dict[str, int], *, asked: Asked = NOTHING,
         raise FileNotFoundError(f"{workdir} holds no finished search; run launch.search with this --workdir first")
     config = stored_config(read_json(os.path.join(workdir, "config.json"), "bring back a copy"))
     config.protocol.update(changes)
+    config.meta_test.rows = tuple(rows) or config.meta_test.rows
     with_rows(config, asked)
     check_config(config)
     check_asked(asked, config.protocol.episodes)

@@ -1,17 +1,23 @@
-"""Settings of every test process: the CPU, and one compilation cache shared with the subprocesses that tests start."""
+"""Settings of every test process: the CPU, and one compilation cache, which the subprocesses of tests share.
+
+It stays in the user's cache folder, so that the next run of the tests, from whatever checkout, compiles only what is
+new: JAX finds a program by its text, its options and the version of the compiler.
+"""
 
 import os
 from pathlib import Path
 
 import pytest
 
+from atnas_jax.data.cache import cache_folder
+
 REPO = Path(__file__).resolve().parents[1]
 
 # Before anything imports jax. Subprocesses inherit them.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPO / ".cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "tests"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 
 @pytest.fixture(scope="session")

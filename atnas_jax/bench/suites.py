@@ -48,7 +48,14 @@ def train(peer: str, small: bool) -> Iterator[Work]:
     plain = _meta_step(sizes, "maml", plain=True)
     program = _meta_step(sizes, "maml", plain=False)
     operations = works.step_operations(sizes, False)
-    yield Work("maml step of the supernet, 7 ops", "tasks", sizes.tasks, operations, program, {"plain net": plain.run})
+    yield Work(
+        f"maml step of the supernet, {len(sizes.ops)} ops",
+        "tasks",
+        sizes.tasks,
+        operations,
+        program,
+        {"plain net": plain.run},
+    )
 
 
 def adapt(peer: str, small: bool) -> Iterator[Work]:
@@ -69,7 +76,9 @@ def population(peer: str, small: bool) -> Iterator[Work]:
     program = _population(sizes, genotypes)
     operations = sizes.tasks * works.adapt_operations(sizes, genotypes)
     units = sizes.population * sizes.tasks
-    yield Work(f"population of {sizes.population}, 7 ops", "evaluations", units, operations, program, others)
+    yield Work(
+        f"population of {sizes.population}, {len(sizes.ops)} ops", "evaluations", units, operations, program, others
+    )
     one = hand_made(works.space_of(sizes))[None]
     plain = _population(sizes, one, plain=True)
     program = _population(sizes, one)
@@ -91,7 +100,7 @@ POPULATION_GROWTH = {"population": (4, 8, 16, 32), "tasks": (2, 4, 8, 16), "choi
 def growth(peer: str, small: bool) -> Iterator[Work]:
     """Yield the outer step of the plain net, and the evaluation of Conv4 many times over, as one size grows."""
     del peer
-    base = shrink(Sizes(tasks=4, population=8), small)
+    base, ops = shrink(Sizes(tasks=4, population=8), small), shrink(Sizes(ops=SEVEN_OPS), small).ops
     few = 1 if small else None  # curves, and points of each
     for name, values in [*GROWTH.items()][:few]:
         for value in values[:few]:
@@ -102,7 +111,7 @@ def growth(peer: str, small: bool) -> Iterator[Work]:
             )
     for name, values in [*POPULATION_GROWTH.items()][:few]:
         for value in values[:few]:
-            changes = {"ops": SEVEN_OPS[:value]} if name == "choices" else {"ops": SEVEN_OPS, name: value}
+            changes = {"ops": ops[:value]} if name == "choices" else {"ops": ops, name: value}
             sizes = base._replace(**changes)
             # The same genotype many times: what grows is then the number alone and not the luck of the draw.
             same = np.tile(hand_made(works.space_of(sizes)), (sizes.population, 1))
@@ -118,7 +127,7 @@ SUITES = {"train": train, "adapt": adapt, "population": population, "growth": gr
 def shrink(sizes: Sizes, small: bool) -> Sizes:
     """Return sizes of which a test takes seconds, or the sizes themselves."""
     tiny = {"tasks": 2, "queries": 2, "steps": 2, "channels": 4, "image": 4, "depth": 1, "population": 2}
-    return sizes._replace(**tiny) if small else sizes
+    return sizes._replace(ops=sizes.ops[:3], **tiny) if small else sizes
 
 
 def peaks(small: bool) -> dict[str, tuple[Callable[[], Any], float]]:

@@ -1,4 +1,6 @@
-"""A network for a whole data set out of a meta-network: python -m launch.specialise --workdir=RUN --data=DIR --out=DIR.
+"""A network for a whole data set out of a meta-network:
+
+python -m launch.specialise --workdir=glyphs-gray --data=DIR --out=DIR
 
 Compared with a search from scratch in the same space and with random architectures: accuracy against total seconds.
 """
@@ -6,11 +8,12 @@ Compared with a search from scratch in the same space and with random architectu
 from absl import flags
 
 from atnas_jax.export.write import export_trained
+from atnas_jax.report.specialised import write_specialised
 from atnas_jax.run.specialise import ROWS, specialise
-from atnas_jax.run.specialise_report import specialise_table, write_specialised
+from atnas_jax.run.specialise_report import specialise_table
 from launch import _main
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a finished search, or its meta_network.npz.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Finished search, its meta_network.npz, or glyphs-gray.", required=True)
 _DATA = flags.DEFINE_string("data", None, "Folder of class folders of images, or npz.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder for the comparison and, in network/, the network.", required=True)
 _ROWS = flags.DEFINE_list("rows", ",".join(ROWS), "What is compared; adapted is needed.")
@@ -18,19 +21,26 @@ _WIDTH = flags.DEFINE_integer("width", 1, "Times the channels of the networks th
 _DEPTH = flags.DEFINE_integer("depth", 0, "Blocks or cells more in the networks that train.", lower_bound=0)
 _STEPS = flags.DEFINE_integer("steps", None, "Of the training; default: specialise.steps.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of split, searches and trainings.", lower_bound=0)
+_SEEDS = flags.DEFINE_integer(
+    "seeds", 1, "Seeds to compare with, from --seed on; network/ is of the first.", lower_bound=1
+)
 
 
 def main(_: list[str]) -> None:
     """Specialise, write the comparison and the network, and print the table."""
     changes = {} if _STEPS.value is None else {"specialise.steps": _STEPS.value}
-    found = specialise(
-        _WORKDIR.value, _DATA.value, rows=_ROWS.value, width=_WIDTH.value, depth=_DEPTH.value, seed=_SEED.value,
-        changes=changes, note=lambda line: print(line, flush=True),
-    )  # fmt: skip
-    write_specialised(_OUT.value, found.record)
-    export_trained(found, f"{_OUT.value}/network")
-    print(specialise_table(found.record))
-    print(f"wrote {_OUT.value}/specialise.txt, specialise.json, specialise.png and network/")
+    found = [
+        specialise(
+            _WORKDIR.value, _DATA.value, rows=_ROWS.value, width=_WIDTH.value, depth=_DEPTH.value, seed=seed,
+            changes=changes, note=lambda line: print(line, flush=True),
+        )
+        for seed in range(_SEED.value, _SEED.value + _SEEDS.value)
+    ]  # fmt: skip
+    records = [one.record for one in found]
+    page = write_specialised(_OUT.value, records)
+    export_trained(found[0], f"{_OUT.value}/network")
+    print(specialise_table(records))
+    print(f"wrote {page}, specialise.txt, specialise.json, figures/ and network/")
 
 
 if __name__ == "__main__":

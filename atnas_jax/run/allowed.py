@@ -45,7 +45,7 @@ _AT_LEAST = {
         *("data.difficulty", "learner.inner_steps", "learner.inner_lr"),
         *("train.clip", "train.clip_elements", "train.weight_decay", "train.warp", "train.distill"),
         *("train.first_order_steps", "train.every_step_loss", "learner.freeze_after"),
-        "specialise.weight_decay",
+        *("specialise.weight_decay", "specialise.adapt_steps"),
         *("search.max_params", "search.max_macs", "search.max_latency_ms", "search.target", "log.checkpoint_minutes"),
         "adapt.seconds",
     ),
@@ -65,12 +65,12 @@ _AT_LEAST = {
             "search.episodes",
         ),
         *("meta_test.random_architectures", "log.keep", "specialise.steps", "specialise.batch", "specialise.every"),
-        *("specialise.adapt_steps", "specialise.probe_steps", "specialise.reference"),
+        *("specialise.generations", "specialise.probe_steps", "specialise.reference"),
         "specialise.random_architectures",
     ),
     2: (
         *("protocol.ways", "protocol.episodes", "train.ways"),
-        *("adapt.population", "adapt.folds", "search.population"),
+        *("adapt.population", "adapt.folds", "search.population", "specialise.population"),
     ),
 }
 RANGES = (

@@ -256,13 +256,18 @@ def _reporting() -> dict:
             "other_normalisation": True,  # report also under the other of inductive and transductive
             "conv4": True,  # train the hand-made net alone by the same recipe, for its row
         },
-        "specialise": {  # a whole data set, see run/specialise.py
+        # A whole data set, see run/specialise.py; a meta-network takes those of the version that reads it.
+        "specialise": {
             "steps": 400,  # of the training of a chosen network
             "batch": 64,  # images of a step
             "rate": 2e-3,  # AdamW, cosine to 0 over the steps
             "weight_decay": 1e-4,  # of kernels
             "every": 20,  # steps between two validations of that training
-            "adapt_steps": 10,  # steps of training of a candidate that starts from the meta-weights
+            "generations": 8,  # of every search
+            "population": 12,  # of every search
+            # Steps of training of a candidate that starts from the meta-weights; 0: only the head starts, as the
+            # prototypes of the reference.
+            "adapt_steps": 0,
             "probe_steps": 100,  # of one that starts from scratch
             "reference": 128,  # training images whose statistics normalise what is predicted, and the first prototypes
             "random_architectures": 3,

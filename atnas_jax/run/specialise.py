@@ -4,13 +4,15 @@
 |------------------|-----------------------------------------------------------|------------------|
 | adapted          | search from the found population, adapt_steps a candidate | the meta-weights |
 | scratch          | search from random genotypes, probe_steps a candidate     | random           |
-| scratch_equal    | the same with the budget of adapted                       | random           |
+| scratch_equal    | the same with adapt_steps a candidate                     | random           |
 | random_from_meta | random                                                    | the meta-weights |
 | random           | random                                                    | random           |
 
-All search one space with one strategy, and their networks train by one recipe for the same number of steps. A
-candidate's fitness is its accuracy on valid after its few steps of training, each from the same weights. Valid alone
-chooses; test is scored once, when a network is done.
+All search one space with one strategy for as many generations of as many candidates, and their networks train by one
+recipe for the same number of steps. A candidate's fitness is its accuracy on valid after its few steps of training,
+each from the same weights. With meta-weights none are needed: the head that starts as the prototypes of the reference
+tells architectures apart at once, at the price of embedding reference and valid. Valid alone chooses; test is scored
+once, when a network is done.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +23,7 @@ import numpy as np
 from atnas_jax.data.labelled_folder import read_support
 from atnas_jax.rng import stream
 from atnas_jax.run.config import check_config
+from atnas_jax.run.defaults import default_config
 from atnas_jax.run.many_shot import Bench, Budget, Trained, make_bench, meta_start, random_start, search, train
 from atnas_jax.run.meta_network import MetaNetwork, load_meta_network
 from atnas_jax.run.supervised import part_data
@@ -58,7 +61,7 @@ def specialise(
         rows: what is compared, "adapted" among them.
         width, depth: how far the chosen networks are grown before they train, see `nets.grow.grown_space`.
         seed: of split, searches and trainings.
-        changes: other values for settings of specialise, search and adapt, by dotted name.
+        changes: other values for settings of specialise and limits of search, by dotted name.
         note: is told one line a method.
 
     Returns:
@@ -71,6 +74,7 @@ def specialise(
         given = unknown[0] if "adapted" in rows else "adapted is missing"
         raise ValueError(f"rows: {given}; give adapted and some of {', '.join(ROWS[1:])}")
     network = load_meta_network(workdir)
+    network.config.specialise.update(default_config().specialise)  # of the job, not of the search that is over
     network.config.update_from_flattened_dict(changes or {})
     check_config(network.config)
     images, labels, names = read_support(data, network.image_shape[0], network.image_shape[-1])
@@ -79,6 +83,7 @@ def specialise(
     found = {name: METHODS[name](bench) for name in ROWS if name in rows}
     record = {
         "data": data,
+        "meta_network": workdir,
         "classes": list(names),
         "images": dict(zip(("train", "valid", "test"), map(len, chosen))),
         "image_shape": list(network.image_shape),
@@ -89,29 +94,30 @@ def specialise(
         "rows": {name: trained.row for name, trained in found.items()},
     }
     if "scratch" in rows:
-        record["reached"] = reached(record["rows"]["adapted"], record["rows"]["scratch"])
+        record["reached"] = reached(record["rows"])
     return Specialised(record, found["adapted"], network, images[chosen[3]], names)
 
 
-def reached(adapted: dict[str, Any], scratch: dict[str, Any]) -> dict[str, float | None]:
-    """Return when `adapted` reached the accuracy on valid with which `scratch` ended.
+def reached(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return when each row reached the accuracy on valid with which `scratch` ended.
 
     Returns:
-        {"accuracy"; "seconds" of adapted, search and training, or None: never; "share" of the search time of scratch}.
+        {"accuracy"; "rows": {name: {"seconds" of search and training, or None: never; "share" of the search time of
+        scratch}}}.
     """
-    aim = scratch["valid"]
-    seconds = next((at for at, accuracy in adapted["curve"] if accuracy >= aim), None)
-    share = None if seconds is None else seconds / scratch["search_s"]
-    return {"accuracy": aim, "seconds": seconds, "share": share}
+    aim, whole, found = rows["scratch"]["valid"], rows["scratch"]["search_s"], {}
+    for name, row in rows.items():
+        seconds = next((at for at, accuracy in row["curve"] if accuracy >= aim), None)
+        found[name] = {"seconds": seconds, "share": None if seconds is None else seconds / whole}
+    return {"accuracy": aim, "rows": found}
 
 
 def _searched(which: str, equal: bool = False) -> Callable[[Bench], Trained]:
     def method(bench: Bench) -> Trained:
-        config = bench.network.config
-        cheap = Budget(config.adapt.generations, config.adapt.population, config.specialise.adapt_steps)
-        full = Budget(config.search.generations, config.search.population, config.specialise.probe_steps)
+        settings = bench.network.config.specialise
+        steps = settings.adapt_steps if which == "adapted" or equal else settings.probe_steps
         start = meta_start(bench) if which == "adapted" else random_start(bench)
-        genotype, searched = search(bench, start, cheap if which == "adapted" or equal else full)
+        genotype, searched = search(bench, start, Budget(settings.generations, settings.population, steps))
         trained = train(bench, start, genotype, searched)
         bench.note(_line(which + "_equal" * equal, trained.row))
         return trained

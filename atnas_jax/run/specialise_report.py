@@ -1,64 +1,71 @@
-"""What a specialisation found as lines of text, a JSON file and a picture."""
+"""What a specialisation found as lines of text, for one seed or several."""
 
-import os
+from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.figure import Figure
+import numpy as np
 
-from atnas_jax.run.compare_report import COLOURS
-from atnas_jax.run.files import write_record
+NAMES = {
+    "adapted": "adapted from the meta-network",
+    "scratch": "search from scratch",
+    "scratch_equal": "search from scratch, no more steps a candidate than adapted",
+    "random_from_meta": "random architectures, meta-weights",
+    "random": "random architectures, random weights",
+}
 
-SCHEMA = 1
 
-
-def specialise_table(record: dict[str, Any]) -> str:
-    """Return the comparison as lines of text."""
-    images = ", ".join(f"{count} {part}" for part, count in record["images"].items())
-    lines = [
-        f"{record['data']}: {len(record['classes'])} classes, {images} images, seed {record['seed']}",
-        f"{'row':17}{'valid %':>9}{'test %':>9}{'params':>10}{'evaluations':>13}{'search s':>10}{'training s':>12}",
-    ]
-    for name, row in record["rows"].items():
-        lines.append(
-            f"{name:17}{100 * row['valid']:9.2f}{100 * row['test']:9.2f}{row['params']:10,}{row['evaluations']:13}"
-            f"{row['search_s']:10.1f}{row['train_s']:12.1f}"
-        )
-    if "reached" in record:
-        lines.append(_reached(record["reached"], record["rows"]["scratch"]["search_s"]))
+def specialise_table(records: Sequence[dict[str, Any]]) -> str:
+    """Return the comparison of each seed as lines of text, and what they say together."""
+    lines = [line for record in records for line in _lines(record)]
+    if "reached" in records[0]:
+        lines.append(sentence(records, "adapted"))
     lines.append("seconds are without compiling; valid chose the architectures, test was scored once a network")
     return "\n".join(lines)
 
 
-def _reached(reached: dict[str, float | None], search_s: float) -> str:
-    aim = f"the {100 * reached['accuracy']:.2f} % on valid with which scratch ended"
-    if reached["seconds"] is None:
-        return f"adapted never reached {aim}"
+def _lines(record: dict[str, Any]) -> list[str]:
+    lines = [
+        title(record) + f", seed {record['seed']}",
+        f"{'row':17}{'valid %':>9}{'test %':>9}{'params':>10}{'candidates':>12}{'search s':>10}{'training s':>12}"
+        + f"{'reached s':>11}{'share':>8}" * ("reached" in record),
+    ]
+    for name, row in record["rows"].items():
+        text = (
+            f"{name:17}{100 * row['valid']:9.2f}{100 * row['test']:9.2f}{row['params']:10,}{row['evaluations']:12}"
+            f"{row['search_s']:10.1f}{row['train_s']:12.1f}"
+        )
+        if "reached" in record:
+            text += "{:>11}{:>8}".format(*reached_words(record["reached"]["rows"][name]))
+        lines.append(text)
+    if "reached" in record:
+        aim = 100 * record["reached"]["accuracy"]
+        lines.append(f"reached: {aim:.2f} % on valid, with which scratch ended; share: of the search time of scratch")
+    return lines
+
+
+def title(record: dict[str, Any]) -> str:
+    """Return the data of a record in a line."""
+    images = ", ".join(f"{count} {part}" for part, count in record["images"].items())
+    return f"{record['data']}: {len(record['classes'])} classes, {images} images"
+
+
+def reached_words(found: dict[str, float | None]) -> tuple[str, str]:
+    """Return seconds and share of a row of `reached`, or "never" and "-"."""
+    return ("never", "-") if found["seconds"] is None else (f"{found['seconds']:.1f}", f"{found['share']:.1%}")
+
+
+def sentence(records: Sequence[dict[str, Any]], name: str) -> str:
+    """Return in words when a row reached the accuracy with which the search from scratch ended, over all seeds."""
+    found = [record["reached"]["rows"][name] for record in records]
+    shares = [row["share"] for row in found if row["share"] is not None]
+    seeds = "the one seed" if len(found) == 1 else f"{len(shares)} of {len(found)} seeds"
+    if not shares:
+        return f"{NAMES[name]}: never reached the accuracy on valid with which the search from scratch ended"
+    seconds = np.mean([row["seconds"] for row in found if row["seconds"] is not None])
+    spread = f"{min(shares):.1%}" if len(shares) == 1 else f"{min(shares):.1%} to {max(shares):.1%}"
+    searched = np.mean([record["rows"]["scratch"]["search_s"] for record in records])
+    means = " (seconds are means)" if len(found) > 1 else ""
     return (
-        f"adapted reached {aim} after {reached['seconds']:.1f} s, search and training: "
-        f"{100 * reached['share']:.0f} % of the {search_s:.1f} s that scratch searched"
+        f"{NAMES[name]}: in {seeds} it reached the accuracy on valid with which the search from scratch ended, "
+        f"after {seconds:.1f} s of search and training: {spread} of the {searched:.1f} s that scratch searched{means}"
     )
-
-
-def write_specialised(folder: str, record: dict[str, Any]) -> None:
-    """Write specialise.txt, specialise.json and specialise.png into the folder, made where absent."""
-    write_record(folder, "specialise", specialise_table(record), {"schema": SCHEMA} | record)
-    draw(os.path.join(folder, "specialise.png"), record)
-
-
-def draw(path: str, record: dict[str, Any]) -> None:
-    """Draw accuracy on valid against total seconds; a dot is where a search ends and the training begins."""
-    figure = Figure((8.6, 4.8), layout="constrained")
-    axes = figure.subplots()
-    for colour, (name, row) in zip(COLOURS, record["rows"].items(), strict=False):
-        seconds, accuracies = zip(*row["curve"], strict=True)
-        axes.plot(seconds, [100 * a for a in accuracies], color=colour, linewidth=1.8, label=name.replace("_", " "))
-        if row["evaluations"]:
-            at = row["evaluations"] - 1
-            axes.plot(seconds[at], 100 * accuracies[at], "o", color=colour, markersize=7)
-    axes.set_xscale("log")
-    axes.set(xlabel="total seconds, without compiling", ylabel="accuracy on valid, %")
-    title = f"{os.path.basename(record['data'])}, {len(record['classes'])} classes; dot: search ends, training begins"
-    axes.set_title(title, fontsize="medium")
-    axes.grid(alpha=0.25)
-    figure.legend(loc="outside right upper", fontsize="small", frameon=False)
-    figure.savefig(path, dpi=130)

@@ -1,5 +1,7 @@
 """A whole data set: parts that share no image, growth that keeps the function, and test images that move nothing."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,9 @@ from atnas_jax.export.write import export_trained
 from atnas_jax.nets import grow as growing
 from atnas_jax.nets.grow import grow, grown_space
 from atnas_jax.nets.subnet import make_subnet
+from atnas_jax.report.specialised import write_specialised
 from atnas_jax.run.specialise import reached, specialise
-from atnas_jax.run.specialise_report import specialise_table, write_specialised
+from atnas_jax.run.specialise_report import sentence, specialise_table
 from atnas_jax.run.supervised import split_rows
 from atnas_jax.space.cell import CellSpec, cell_space
 from atnas_jax.space.chain import ChainSpec, chain_space
@@ -22,7 +25,8 @@ QUICK = {
     "specialise.every": 15,
     "specialise.batch": 8,
     "specialise.rate": 0.01,
-    "specialise.adapt_steps": 1,
+    "specialise.generations": 2,
+    "specialise.population": 4,
     "specialise.probe_steps": 2,
     "specialise.reference": 6,
     "specialise.random_architectures": 1,
@@ -83,10 +87,17 @@ def test_a_deeper_network_keeps_what_it_had():
 
 
 def test_when_an_accuracy_was_reached():
-    scratch = {"valid": 0.9, "search_s": 50.0}
     curve = [[1.0, 0.5], [2.0, 0.89], [3.0, 0.9], [4.0, 0.95]]
-    assert reached({"curve": curve}, scratch) == {"accuracy": 0.9, "seconds": 3.0, "share": 0.06}
-    assert reached({"curve": curve[:2]}, scratch) == {"accuracy": 0.9, "seconds": None, "share": None}
+    scratch = {"valid": 0.9, "search_s": 50.0, "curve": [[50.0, 0.7], [60.0, 0.9]]}
+    found = reached({"adapted": {"curve": curve}, "scratch": scratch, "random": {"curve": curve[:2]}})
+    assert found["accuracy"] == 0.9
+    assert found["rows"]["adapted"] == {"seconds": 3.0, "share": 0.06}
+    assert found["rows"]["scratch"] == {"seconds": 60.0, "share": 1.2}
+    assert found["rows"]["random"] == {"seconds": None, "share": None}
+    records = [{"reached": found, "rows": {"scratch": scratch}}] * 2
+    assert "in 2 of 2 seeds it reached" in sentence(records, "adapted")
+    assert "after 3.0 s of search and training: 6.0% to 6.0% of the 50.0 s" in sentence(records, "adapted")
+    assert "never reached" in sentence(records, "random")
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +128,14 @@ def test_the_network_learns_and_is_compared(found, tmp_path):
         seconds, accuracies = zip(*row["curve"], strict=True)
         assert len(seconds) == row["evaluations"] + 2 and list(seconds) == sorted(seconds)
         assert accuracies[-1] == row["valid"] and (row["search_s"] > 0) == (name != "random")
-    assert 4 <= rows["adapted"]["evaluations"] <= 8  # two generations of four, elites are not evaluated again
-    write_specialised(str(tmp_path), found.record)
-    assert (tmp_path / "specialise.txt").read_text() == specialise_table(found.record) + "\n"
-    assert (tmp_path / "specialise.png").stat().st_size > 10_000
+    for name in ("adapted", "scratch"):  # two generations of four each, elites are not evaluated again
+        assert 4 <= rows[name]["evaluations"] <= 8
+    records = [found.record, found.record | {"seed": 1}]
+    page = Path(write_specialised(str(tmp_path), records)).read_text()
+    assert (tmp_path / "specialise.txt").read_text() == specialise_table(records) + "\n"
+    assert all((tmp_path / "figures" / f"specialise_seed{seed}.png").stat().st_size > 10_000 for seed in (0, 1))
+    told = [sentence(records, name) for name in ROWS]
+    assert all(words[1:] in page for words in told) and f"{100 * rows['random']['test']:.2f}" in page
     exported = export_trained(found, str(tmp_path / "network"), formats=("npz",))
     assert exported["output"] == "logits" and exported["classes"] == ["0", "1", "2"]
 

@@ -1,0 +1,148 @@
+"""The page of a specialisation: accuracy against total seconds, and when the accuracy from scratch was reached."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from atnas_jax.report.html import Section, escape, figures, page, paragraph, table
+from atnas_jax.report.page import FIGURES
+from atnas_jax.report.style import DASHES, LINES, new_figure, saver, short, styled
+from atnas_jax.run.files import write_record, write_whole
+from atnas_jax.run.specialise_report import NAMES, reached_words, sentence, specialise_table, title
+
+SCHEMA = 2
+TICKS = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9)  # accuracies, %
+
+
+def write_specialised(folder: str, records: Sequence[dict[str, Any]]) -> str:
+    """Write specialise.txt, .json, .html and figures/ into the folder, made where absent; returns the page's path.
+
+    Args:
+        folder: where to write.
+        records: of `run.specialise.specialise`, one a seed, all of the same data and rows.
+    """
+    write_record(folder, "specialise", specialise_table(records), {"schema": SCHEMA, "seeds": list(records)})
+    path, first = os.path.join(folder, "specialise.html"), records[0]
+    save = saver(os.path.join(folder, FIGURES))
+    sections = [_times(records, save), _rows(records), _architectures(records), _settings(first)]
+    name = os.path.basename(first["data"].rstrip("/"))
+    lead = paragraph(f"{title(first)}. Meta-network: {first['meta_network']}.")
+    if "reached" in first:
+        lead = f"<p><b>{escape(_capital(sentence(records, 'adapted')))}.</b></p>" + lead
+    foot = "Written by python -m launch.specialise. The figures are in figures/, the numbers in specialise.json."
+    write_whole(path, page(f"Specialised to {name}", lead, sections, foot))
+    return path
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _times(records: Sequence[dict[str, Any]], save) -> Section:
+    caption = (
+        "Total seconds of search and training, without compiling. While a search goes on: its best candidate so far; "
+        "a filled dot is where it ends and the training of the chosen network begins. "
+    )
+    line = "The dashed line is the accuracy with which the search from scratch ended; a ring is where it was reached. "
+    pictures = [
+        save(
+            f"specialise_seed{record['seed']}", seconds_figure(record),
+            f"Accuracy on valid against total seconds, seed {record['seed']}",
+            f"Seed {record['seed']}. {caption}{line * ('reached' in record)}Random architectures: mean of "
+            f"{record['settings']['random_architectures']}.",
+        )
+        for record in records
+    ]  # fmt: skip
+    body = figures(pictures)
+    if "reached" in records[0]:
+        body += "".join(paragraph(f"{_capital(sentence(records, name))}.") for name in records[0]["rows"])
+        rows = [
+            (NAMES[name], record["seed"], f"{100 * record['reached']['accuracy']:.2f}", *reached_words(row))
+            for name in records[0]["rows"]
+            for record in records
+            for row in [record["reached"]["rows"][name]]
+        ]
+        body += table(("", "seed", "to reach, %", "after, s", "of scratch's search"), rows)
+    return Section("times", "Accuracy against seconds", body)
+
+
+def _rows(records: Sequence[dict[str, Any]]) -> Section:
+    def mean(name: str, key: str, form: str, scale: float = 1) -> str:
+        return format(scale * np.mean([record["rows"][name][key] for record in records]), form)
+
+    rows = [
+        (
+            NAMES[name], mean(name, "valid", ".2f", 100), mean(name, "test", ".2f", 100),
+            short(float(mean(name, "params", "f"))), mean(name, "evaluations", ".0f"), mean(name, "search_s", ".1f"),
+            mean(name, "train_s", ".1f"),
+        )
+        for name in records[0]["rows"]
+    ]  # fmt: skip
+    of = f"Means over {len(records)} seeds. " if len(records) > 1 else ""
+    words = f"{of}Valid chose the architectures and test was scored once a network. Chance is {1 / _ways(records):.0%}."
+    head = ("", "valid, %", "test, %", "params", "candidates", "search, s", "training, s")
+    return Section("rows", "At the end", paragraph(words) + table(head, rows))
+
+
+def _ways(records: Sequence[dict[str, Any]]) -> int:
+    return len(records[0]["classes"])
+
+
+def _architectures(records: Sequence[dict[str, Any]]) -> Section:
+    rows = [
+        (NAMES[name], record["seed"], text)
+        for name in records[0]["rows"]
+        for record in records
+        for text in record["rows"][name].get("genotypes", [record["rows"][name]["genotype"]])
+    ]
+    return Section("architectures", "Architectures", table(("", "seed", "genotype"), rows, text=(2,)))
+
+
+def _settings(record: dict[str, Any]) -> Section:
+    rows = [(name, record["settings"][name]) for name in sorted(record["settings"])]
+    rows += [("width", record["width"]), ("depth", record["depth"])]
+    return Section("settings", "Settings", table(("setting of specialise", "value"), rows))
+
+
+@styled
+def seconds_figure(record: dict[str, Any]):
+    """Draw accuracy on valid, by the logarithm of its error, against total seconds."""
+    figure = new_figure(4.4)
+    axes = figure.subplots()
+    least = 50 / record["images"]["valid"]  # %, half an image
+
+    def height(accuracy):
+        return -np.log10(np.maximum(100 - 100 * np.asarray(accuracy), least))
+
+    styles = zip(record["rows"], LINES, 2 * DASHES, strict=False)
+    for name, colour, dashes in styles:
+        _draw_row(axes, record, name, height, {"color": colour, "linestyle": dashes, "linewidth": 1.6})
+    if "reached" in record:
+        axes.axhline(height(record["reached"]["accuracy"]), color="0.3", linestyle="--", linewidth=1, zorder=1)
+    seen = [accuracy for row in record["rows"].values() for _, accuracy in row["curve"]]
+    limits = (height(max(0.0, min(seen))) - 0.05, height(max(seen)) + 0.1)
+    axes.set(xscale="log", xlabel="total seconds, without compiling", ylabel="accuracy on valid, %", ylim=limits)
+    ticks = [tick for tick in TICKS if limits[0] <= height(tick / 100) <= limits[1]]
+    axes.yaxis.set_major_locator(FixedLocator([float(height(tick / 100)) for tick in ticks]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_yticklabels([f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=1, fontsize=8)
+    return figure
+
+
+def _draw_row(axes, record: dict[str, Any], name: str, height, style: dict[str, Any]) -> None:
+    """Draw a row's curve, a dot where its search ends, and a ring where it reached the accuracy from scratch."""
+    row, colour = record["rows"][name], style["color"]
+    seconds, accuracies = zip(*row["curve"], strict=True)
+    axes.plot(seconds, height(accuracies), label=NAMES[name].replace(", no", ",\nno"), **style)
+    if row["evaluations"]:
+        at = row["evaluations"] - 1
+        axes.plot(seconds[at], height(accuracies[at]), "o", color=colour, markersize=6)
+    at = record["reached"]["rows"][name]["seconds"] if "reached" in record else None
+    if at is not None:
+        ring = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.6, "zorder": 4}
+        axes.plot(at, height(record["reached"]["accuracy"]), "o", color=colour, **ring)

@@ -61,7 +61,7 @@ def section(run: Record, save) -> Section:
         for kind in used_kinds(run):
             caption = (
                 f"The {kind} cell. Each node adds two ops: the left arc on its earlier state, the right one on the "
-                "later. Beneath an op: its share of parameters | MACs, over all cells of this kind."
+                "later. Beneath an op with parameters: its share of parameters | MACs, over all cells of this kind."
             )
             drawn = cell_figure(run.space, run.genotype, kind, shares.get(kind, {}))
             pictures.append(save(f"cell_{kind}", drawn, f"Graph of the {kind} cell of {text}", caption))

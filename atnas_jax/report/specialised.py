@@ -138,7 +138,7 @@ def _draw_row(axes, record: dict[str, Any], name: str, height, style: dict[str, 
     """Draw a row's curve, a dot where its search ends, and a ring where it reached the accuracy from scratch."""
     row, colour = record["rows"][name], style["color"]
     seconds, accuracies = zip(*row["curve"], strict=True)
-    axes.plot(seconds, height(accuracies), label=NAMES[name].replace(", no", ",\nno"), **style)
+    axes.plot(seconds, height(accuracies), label=NAMES[name].replace(", as", ",\nas"), **style)
     if row["evaluations"]:
         at = row["evaluations"] - 1
         axes.plot(seconds[at], height(accuracies[at]), "o", color=colour, markersize=6)

@@ -8,7 +8,7 @@ import numpy as np
 NAMES = {
     "adapted": "adapted from the meta-network",
     "scratch": "search from scratch",
-    "scratch_equal": "search from scratch, no more steps a candidate than adapted",
+    "scratch_equal": "search from scratch, as few steps a candidate as adapted",
     "random_from_meta": "random architectures, meta-weights",
     "random": "random architectures, random weights",
 }

@@ -154,7 +154,8 @@ def test_a_cell_is_drawn_as_its_genotype_says(reported):
             wanted += [(int(i), number + 2, op) for i, op in zip(inputs.split("+"), ops, strict=True)]
         assert edges_of(CELL, run.genotype, kind) == wanted
         words = texts(cell_figure(CELL, run.genotype, kind, shares[kind]))
-        labels = [word.split("\n")[0] for word in words if " | " in word]
+        labels = [word.split("\n")[0] for word in words if word.split("\n")[0] in CELL.spec.ops]
+        assert all((" | " in word) == word.startswith(("conv3", "sep3")) for word in words)
         assert labels == [op for _, _, op in wanted]
         assert [word for word in words if word.startswith(("cell", "node"))] == [
             "cell k−2", "cell k−1", "node 0", "node 1", "node 2"

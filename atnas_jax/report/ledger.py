@@ -39,7 +39,7 @@ def ledger_figure(ledger: dict[str, Any]):
     axes.barh(range(len(names)), values, 0.65, color=BLUE)
     for y, value in enumerate(values):
         axes.text(value + 0.01 * max(values), y, duration(value), va="center", fontsize=8.5)
-    axes.set_yticks(range(len(names)), [WORDS[name].replace(" (", "\n(").replace(", ", ",\n") for name in names])
+    axes.set_yticks(range(len(names)), [WORDS[name].replace(", ", ",\n") for name in names])
     axes.set(xlabel="seconds", xlim=(0, 1.3 * max(max(values), 1e-9)))
     axes.grid(axis="y", visible=False)
     return figure

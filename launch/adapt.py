@@ -7,11 +7,12 @@ SUPPORT has one folder of a few images per class; QUERY holds images to classify
 
 from absl import flags
 
+from atnas_jax.report.adaptation import write_adaptation_report
 from atnas_jax.run.adapt_folder import adapt_folder
 from atnas_jax.run.expected import sentence
 from launch import _main
 
-_NETWORK = flags.DEFINE_string("meta_network", "", "glyphs-gray, which comes with the package.")
+_NETWORK = flags.DEFINE_string("meta_network", "", "glyphs-gray or glyphs-color, which come with the package.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Instead: workdir of a finished search, or its meta_network.npz.")
 _SUPPORT = flags.DEFINE_string("support", None, "Folder of class folders of labelled images, or npz.", required=True)
 _QUERY = flags.DEFINE_string("query", None, "Folder of images to classify, or npz.", required=True)
@@ -30,7 +31,7 @@ _OPTIONS = (
 def main(_: list[str]) -> None:
     """Adapt, write the outcome, and say it in a few lines."""
     if bool(_NETWORK.value) == bool(_WORKDIR.value):
-        raise ValueError("type one of --meta_network=glyphs-gray and --workdir=RUN")
+        raise ValueError("type one of --meta_network=glyphs-gray (or glyphs-color) and --workdir=RUN")
     options, network = {flag.name: flag.value for flag in _OPTIONS}, _NETWORK.value or _WORKDIR.value
     found = adapt_folder(network, _SUPPORT.value, _QUERY.value, _OUT.value, seed=_SEED.value, **options)
     print(
@@ -45,6 +46,7 @@ def main(_: list[str]) -> None:
     if found["accuracy"] is not None:
         print(f"accuracy on the query images {100 * found['accuracy']:.2f} %")
     print(f"wrote {_OUT.value}/predictions.csv, genotype.txt, adaptation.json, weights.npz, predict.py")
+    print(f"report   {write_adaptation_report(_OUT.value)}")
 
 
 if __name__ == "__main__":

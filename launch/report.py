@@ -1,10 +1,12 @@
 """Write the report of a run, or compare runs: python -m launch.report --workdir=RUN[,RUN2...] [--out=FILE.html].
 
-Writes report.html into the workdir, or comparison.html into the first of several, and figures/ beside it.
+Writes report.html into the workdir, or comparison.html into the first of several, and figures/ beside it. The --out of
+launch.adapt is a workdir too.
 """
 
 from absl import flags
 
+from atnas_jax.report.adaptation import holds_adaptation, write_adaptation_report
 from atnas_jax.report.compare import write_comparison
 from atnas_jax.report.page import write_report
 from launch import _main
@@ -18,7 +20,8 @@ def main(_: list[str]) -> None:
     """Write the page and say where it is."""
     workdirs = [workdir for workdir in _WORKDIRS.value if workdir]
     if len(workdirs) == 1:
-        print(f"report   {write_report(workdirs[0], _OUT.value)}")
+        write = write_adaptation_report if holds_adaptation(workdirs[0]) else write_report
+        print(f"report   {write(workdirs[0], _OUT.value)}")
     else:
         print(f"report   {write_comparison(workdirs, _OUT.value)}")
 

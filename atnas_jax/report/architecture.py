@@ -49,7 +49,7 @@ def section(run: Record, save) -> Section:
     body = f"<p><code>{escape(text)}</code></p>"
     if not parts:
         body += absent("shares of parameters and MACs", "They need meta_network.npz, which a finished run writes.")
-    stack = chain_lines(run, parts) if run.space.family == "chain" else cell_lines(run, parts)
+    stack = lines_of(run, parts)
     pictures = [
         save(
             "architecture", stack_figure(stack), f"The parts of {text}, from the image down",
@@ -79,6 +79,11 @@ def used_kinds(run: Record) -> list[str]:
     """Return the kinds of cells that the network has."""
     layers, reductions = run.space.spec.layers, len(run.space.spec.reductions)
     return [kind for kind, number in zip(CELLS, (layers - reductions, reductions), strict=True) if number]
+
+
+def lines_of(run: Record, parts: list[Part]) -> list[Line]:
+    """Return the rows of the stack, of either family."""
+    return chain_lines(run, parts) if run.space.family == "chain" else cell_lines(run, parts)
 
 
 def chain_lines(run: Record, parts: list[Part]) -> list[Line]:

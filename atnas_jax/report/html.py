@@ -27,6 +27,15 @@ thead th { border-bottom: 2px solid #555; vertical-align: bottom; }
 figure { margin: 0; break-inside: avoid; max-width: 26rem; }
 figure img { width: 100%; height: auto; display: block; }
 figcaption { font-size: .85rem; color: #444; overflow-wrap: anywhere; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.4rem, 1fr)); gap: .4rem; margin: .6rem 0; }
+.card { border: 3px solid transparent; padding: 3px; font-size: .8rem; line-height: 1.3; overflow-wrap: anywhere;
+  break-inside: avoid; }
+.card.wrong { border-color: #D55E00; }
+.card img { width: 100%; height: auto; display: block; border: 1px solid #ccc; image-rendering: pixelated; }
+.card small { color: #555; display: block; }
+.strip { display: flex; flex-wrap: wrap; gap: 4px; margin: .2rem 0 .8rem; }
+.strip img { width: 3.6rem; height: auto; border: 1px solid #ccc; image-rendering: pixelated; }
+h3 { font-size: 1rem; margin: .8rem 0 .2rem; overflow-wrap: anywhere; }
 .absent { color: #555; border-left: 4px solid #bbb; padding: .2rem .6rem; }
 .warning { border-left: 4px solid #D55E00; background: #fdf1ea; padding: .4rem .6rem; }
 pre { max-height: 24rem; overflow: auto; background: #f5f5f5; padding: .6rem; white-space: pre-wrap; }
@@ -51,8 +60,8 @@ class Section(NamedTuple):
 
 
 def escape(text: object) -> str:
-    """Return text as it reads, wherever it came from."""
-    return html.escape(str(text), quote=True)
+    """Return text as it reads, wherever it came from; bytes of a file name that are no UTF-8 become question marks."""
+    return html.escape(str(text).encode("utf-8", "replace").decode("utf-8"), quote=True)
 
 
 def paragraph(text: object, kind: str = "") -> str:
@@ -84,6 +93,25 @@ def picture(svg: bytes, alt: str, caption: str) -> str:
         f'<figure><img alt="{escape(alt)}" src="data:image/svg+xml;base64,{data}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
+
+
+def photo(png: bytes, alt: str) -> str:
+    """Return an image of pixels that is in the page itself."""
+    data = base64.b64encode(png).decode("ascii")
+    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{data}">'
+
+
+def cards(items: Sequence[tuple[str, str, Sequence[str], bool]]) -> str:
+    """Return small pictures with text beneath, as many in a row as the window is wide.
+
+    Args:
+        items: (from `photo`, a bold line, further lines, whether it is framed as a mistake) of each; the text is plain.
+    """
+    cells = []
+    for image, bold, lines, wrong in items:
+        small = "".join(f"<small>{escape(line)}</small>" for line in lines)
+        cells.append(f'<div class="card{" wrong" * wrong}">{image}<b>{escape(bold)}</b>{small}</div>')
+    return f'<div class="cards">{"".join(cells)}</div>'
 
 
 def figures(pictures: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """A novel task from folders of images, and its outcome as files."""
 
+import contextlib
 import csv
 import json
 import os
@@ -10,7 +11,14 @@ import numpy as np
 
 from atnas_jax.data.labelled_folder import read_images, read_support
 from atnas_jax.run.adapt import Adapted, adapt
+from atnas_jax.run.command import FILE as COMMAND
+from atnas_jax.run.command import keep_command
+from atnas_jax.run.files import write_arrays
 from atnas_jax.run.meta_network import load_meta_network
+
+SUMMARY, PREDICTIONS, QUERIES = "adaptation.json", "predictions.csv", "queries.npz"
+CSV = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}  # file names as they are on the disk
+KEPT = 200  # query images that are kept for the report
 
 PREDICT = '''"""Classify images by this adaptation, rows as in predictions.csv: python predict.py FOLDER"""
 import csv
@@ -21,6 +29,7 @@ import atnas_jax
 
 network = atnas_jax.load_adapted(str(pathlib.Path(__file__).parent))
 names, classes, probabilities = network.predict_folder(sys.argv[1])
+sys.stdout.reconfigure(errors="surrogateescape")  # of names that are no UTF-8
 rows = csv.writer(sys.stdout)
 rows.writerow(["image", "predicted", *(f"p({name})" for name in network.classes)])
 rows.writerows([n, c, *(f"{p:.6f}" for p in row)] for n, c, row in zip(names, classes, probabilities, strict=True))
@@ -54,10 +63,15 @@ def adapt_folder(network: str, support: str, query: str, out: str, *, seed: int 
         "classes": list(class_names),
         "query_images": len(queries),
         "accuracy": None if query_labels is None else float((predicted == query_labels).mean()),
+        "seed": seed,
         "weights_s": round(found.weights_s, 3),
         "compile_s": round(found.compile_s, 3),
     }
     write_outcome(out, found, summary, names)
+    keep_queries(out, queries, query_labels)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(out, COMMAND))  # of an earlier adaptation into the same folder
+    keep_command(out)
     return summary
 
 
@@ -71,13 +85,27 @@ def write_outcome(out: str, found: Adapted, summary: dict[str, Any], names: Sequ
     os.makedirs(out, exist_ok=True)
     network = found.network._replace(classes=np.asarray(class_names), about=summary)
     network.save(out)
-    with open(os.path.join(out, "predictions.csv"), "w", encoding="utf-8", newline="") as file:
+    with open(os.path.join(out, PREDICTIONS), "w", **CSV) as file:
         rows = csv.writer(file)
         rows.writerow(["image", "predicted", *(f"p({name})" for name in class_names)])
         for name, label, row in zip(names, found.probabilities.argmax(1), found.probabilities, strict=True):
             rows.writerow([name, class_names[label], *(f"{p:.6f}" for p in row)])
     texts = {"genotype.txt": f"{found.genotype}\n{found.genotype_json}\n", "predict.py": PREDICT}
-    texts["adaptation.json"] = json.dumps(summary, indent=2)
+    texts[SUMMARY] = json.dumps(summary, indent=2)
     for name, text in texts.items():
         with open(os.path.join(out, name), "w", encoding="utf-8") as file:
             file.write(text)
+
+
+def keep_queries(out: str, queries: np.ndarray, labels: np.ndarray | None) -> None:
+    """Keep at most `KEPT` query images, at even distances in their order, for the report.
+
+    Args:
+        out: the folder of the outcome.
+        queries: uint8 [n,H,W,C], as the network sees them.
+        labels: int32 [n], or None where they are unknown.
+    """
+    rows = np.unique(np.linspace(0, len(queries) - 1, min(len(queries), KEPT)).round().astype(np.int32))
+    arrays = {"rows": rows, "images": queries[rows]}
+    # The labels of all: how often each class was right is told of all.
+    write_arrays(os.path.join(out, QUERIES), arrays | ({} if labels is None else {"labels": labels}), compressed=True)

@@ -78,6 +78,12 @@ def test_adapt(command, finished, folders, tmp_path):
     summary = json.loads((tmp_path / "out" / "adaptation.json").read_text())
     assert summary["classes"] == ["kind0", "kind1", "kind2"]
     assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 4
+    assert done.stdout.endswith(f"\nreport   {tmp_path / 'out' / 'report.html'}\n")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count('class="card"') == 3 and f"--out={tmp_path / 'out'}" in page and summary["genotype"] in page
+    again = command("report", f"--workdir={tmp_path / 'out'}", f"--out={tmp_path / 'again.html'}")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert (tmp_path / "again.html").read_text() == page
     _refused(command("adapt", *flags, "--support=/nowhere"), "/nowhere")
 
 

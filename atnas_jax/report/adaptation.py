@@ -87,10 +87,12 @@ def _outcome_section(found: Adaptation) -> Section:
         true = about["accuracy"]
         rows.append(("of the images classified", *_percent(true, wilson(true, len(labels)))))
     body = table(("accuracy", "%", "95 % interval"), rows) if rows else ""
-    head, columns = ["class", "labelled images", "images taken for it"], [found.classes]
+    if expected["accuracy"] is not None:
+        body += paragraph("What is expected holds for images of the same kind as the labelled ones, and no others.")
+    head, columns = ["class", "labelled", "predicted"], [found.classes]
     columns += [np.bincount(of, minlength=ways) for of in (found.network.support_labels, found.predicted)]
     if labels is not None:
-        head += ["images of it", "of these right"]
+        head += ["true", "right"]
         right = labels[found.predicted == labels]
         columns += [np.bincount(of, minlength=ways) for of in (labels, right)]
     lines = list(zip(*columns, strict=True))[:CLASSES_SHOWN]

@@ -16,8 +16,8 @@ def get_config() -> ConfigDict:
     """Return the settings of the run."""
     config = glyphs_gray()
     config.data.source = "glyphs-color"
-    config.train.steps = 2000
-    config.train.chunk = 25
+    config.train.steps = 3000
+    config.train.chunk = 50
     config.space.chain.widths = (24, 48)
     config.space.chain.downsample = "pool"
     config.search.generations = 4

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FILE = "meta_network.npz"
 # name -> file of what comes with the package, each made by the config of the file's name
-SHIPPED = {"glyphs-gray": "glyphs_gray.npz"}
+SHIPPED = {"glyphs-gray": "glyphs_gray.npz", "glyphs-color": "glyphs_color.npz"}
 VERSION = 1
 
 

@@ -12,7 +12,7 @@ from atnas_jax.data.glyphs import TABLE, make_images
 from atnas_jax.run import meta_network
 from atnas_jax.run.meta_network import SHIPPED, load_meta_network
 
-COLOURED_GLYPHS, PHOTOGRAPHS = 0.80, 0.30  # least accuracy of glyphs-color
+COLOURED_GLYPHS, PHOTOGRAPHS = 0.93, 0.35  # least accuracy of glyphs-color
 FOLDER = os.path.join(os.path.dirname(atnas_jax.__file__), "pretrained")
 
 
@@ -77,9 +77,10 @@ def test_coloured_symbols_of_unseen_scripts(in_colour):
 
 
 def test_photographs_are_hard_for_it_and_it_says_so(in_colour, shared_data):
-    """20 tasks of CIFAR-FS: little better than the nearest mean of pixels, and stated so on average."""
+    """20 tasks of CIFAR-FS: little better than pixels are, and what is stated errs to the low side."""
     with np.load(shared_data / "cifar_fs_60perclass_32.npz") as file:
         images, labels, split = file["images"], file["labels"], file["class_split"]
     true, stated = _judged(in_colour, images, labels, np.flatnonzero(split == "meta_test"), tasks=20, queries=15)
     assert true.mean() >= PHOTOGRAPHS
-    assert abs(true.mean() - stated.mean()) <= 0.07
+    assert -0.15 <= stated.mean() - true.mean() <= 0.05
+    assert true.mean() <= 0.6  # else README is too modest

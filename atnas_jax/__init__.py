@@ -23,4 +23,4 @@ def __getattr__(name: str):
     """Import the public names at first use, so that `import atnas_jax.types` stays light."""
     if name not in _HOMES:
         raise AttributeError(f"module 'atnas_jax' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"atnas_jax.run.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"atnas_jax.novel.{_HOMES[name]}"), name)

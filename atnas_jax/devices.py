@@ -6,7 +6,7 @@ to `LANES` of them.
 
 One mesh serves all: the episodes of an outer step are shared along its axis of tasks, each line of the population axis
 doing the same; an evaluation is shared by all of its devices. With several processes every one runs the same host loop
-on values of its own, and they meet in these programs alone, see `run/processes.py`.
+on values of its own, and they meet in these programs alone, see `job/processes.py`.
 """
 
 import math

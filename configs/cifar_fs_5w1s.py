@@ -10,7 +10,7 @@ Command: python -m launch.search --config=configs/cifar_fs_5w1s.py --workdir=run
 
 from ml_collections import ConfigDict
 
-from atnas_jax.run.defaults import default_config
+from atnas_jax.job.defaults import default_config
 
 
 def get_config() -> ConfigDict:

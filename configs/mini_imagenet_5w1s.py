@@ -13,7 +13,7 @@ Command: python -m launch.search --config=configs/mini_imagenet_5w1s.py --workdi
 
 from ml_collections import ConfigDict
 
-from atnas_jax.run.defaults import default_config
+from atnas_jax.job.defaults import default_config
 
 
 def get_config() -> ConfigDict:

@@ -11,7 +11,7 @@ Command: python -m launch.search --config=configs/omniglot_5w1s.py --workdir=run
 
 from ml_collections import ConfigDict
 
-from atnas_jax.run.defaults import default_config
+from atnas_jax.job.defaults import default_config
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,7 @@ Command: python -m launch.search --config=configs/omniglot_maml.py --workdir=run
 
 from ml_collections import ConfigDict
 
-from atnas_jax.run.defaults import default_config
+from atnas_jax.job.defaults import default_config
 
 
 def get_config() -> ConfigDict:

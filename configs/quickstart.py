@@ -9,7 +9,7 @@ Hardware: 2 CPU cores, no accelerator.
 
 from ml_collections import ConfigDict
 
-from atnas_jax.run.defaults import default_config
+from atnas_jax.job.defaults import default_config
 
 
 def get_config() -> ConfigDict:

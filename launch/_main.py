@@ -17,9 +17,9 @@ from typing import NoReturn
 import jax
 from absl import app, flags, logging
 
-from atnas_jax.run.compiled import divide_cpu, keep_compiled
-from atnas_jax.run.config import unknown_setting
-from atnas_jax.run.faults import Fault, device_fault
+from atnas_jax.job.compiled import divide_cpu, keep_compiled
+from atnas_jax.job.config import unknown_setting
+from atnas_jax.job.faults import Fault, device_fault
 from atnas_jax.run.preemption import Stopped
 
 FAULT, BAD_INPUT, STOPPED, INTERRUPTED = 1, 2, 75, 130

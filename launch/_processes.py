@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from atnas_jax.run import processes
+from atnas_jax.job import processes
 
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0; default: $JAX_COORDINATOR_ADDRESS.")
 _PROCESSES = flags.DEFINE_integer("processes", 0, "How many run this; default: $JAX_NUM_PROCESSES.", lower_bound=0)

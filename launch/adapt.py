@@ -7,9 +7,9 @@ SUPPORT has one folder of a few images per class; QUERY holds images to classify
 
 from absl import flags
 
+from atnas_jax.novel.adapt_folder import adapt_folder
+from atnas_jax.novel.expected import sentence
 from atnas_jax.report.adaptation import write_adaptation_report
-from atnas_jax.run.adapt_folder import adapt_folder
-from atnas_jax.run.expected import sentence
 from launch import _main
 
 _NETWORK = flags.DEFINE_string("meta_network", "", "glyphs-gray or glyphs-color, which come with the package.")

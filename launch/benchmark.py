@@ -8,7 +8,7 @@ from absl import flags
 
 from atnas_jax.bench import report, suites
 from atnas_jax.bench.peak import default_device
-from atnas_jax.run.results import versions
+from atnas_jax.job.results import versions
 from launch import _main
 
 _SUITE = flags.DEFINE_enum("suite", "all", ["all", *suites.SUITES], "Which works.")

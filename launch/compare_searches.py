@@ -9,7 +9,7 @@ comparison.json into DIR, and prints the first.
 from absl import flags
 from ml_collections import config_flags
 
-from atnas_jax.run.compare_searches import compare_searches, searches_table
+from atnas_jax.study.compare_searches import compare_searches, searches_table
 from launch import _main
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), configs/NAME.py.")

@@ -7,8 +7,8 @@ Writes comparison.txt, comparison.json and regret.png into DIR, and prints the f
 
 from absl import flags
 
-from atnas_jax.run.compare import OVER_LIMIT, compare
-from atnas_jax.run.compare_report import comparison_table, write_comparison
+from atnas_jax.study.compare import OVER_LIMIT, compare
+from atnas_jax.study.compare_report import comparison_table, write_comparison
 from launch import _main
 
 _TABLE = flags.DEFINE_string("table", "planted", "planted[:interaction][:NOISE], nb201:PATH[:COLUMN], nbmacro:PATH.")

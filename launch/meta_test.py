@@ -7,9 +7,9 @@ add what says how far to believe it, which results.json keeps under `evidence`.
 
 from absl import flags
 
+from atnas_jax.evidence.evidence import Asked, evidence_text
+from atnas_jax.job.results import results_table
 from atnas_jax.report.page import write_report
-from atnas_jax.run.evidence import Asked, evidence_text
-from atnas_jax.run.results import results_table
 from atnas_jax.run.search import test_again
 from launch import _main
 

@@ -5,9 +5,9 @@ Writes rank_check.txt, rank_check.json and rank_check.png into --out, and prints
 
 from absl import flags
 
-from atnas_jax.run.rank_check import rank_check
-from atnas_jax.run.rank_measure import Check
-from atnas_jax.run.rank_report import rank_table, write_rank_check
+from atnas_jax.study.rank_check import rank_check
+from atnas_jax.study.rank_measure import Check
+from atnas_jax.study.rank_report import rank_table, write_rank_check
 from launch import _main
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.", required=True)

@@ -7,10 +7,10 @@ checkpoint.
 from absl import flags
 from ml_collections import config_flags
 
+from atnas_jax.job.config import check_config
+from atnas_jax.job.processes import is_first
+from atnas_jax.job.results import results_table
 from atnas_jax.report.page import write_report
-from atnas_jax.run.config import check_config
-from atnas_jax.run.processes import is_first
-from atnas_jax.run.results import results_table
 from atnas_jax.run.search import across_task_search
 from launch import _main, _processes
 

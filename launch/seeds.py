@@ -8,7 +8,7 @@ row, and writes them to seeds.json of the workdir.
 from absl import flags
 from ml_collections import config_flags
 
-from atnas_jax.run.seeds import merge, run_seeds, seeds_table, write_seeds
+from atnas_jax.study.seeds import merge, run_seeds, seeds_table, write_seeds
 from launch import _main
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), configs/NAME.py.")

@@ -8,9 +8,9 @@ Compared with a search from scratch in the same space and with random architectu
 from absl import flags
 
 from atnas_jax.export.write import export_trained
+from atnas_jax.many_shot.specialise import ROWS, specialise
+from atnas_jax.many_shot.specialise_report import specialise_table
 from atnas_jax.report.specialised import write_specialised
-from atnas_jax.run.specialise import ROWS, specialise
-from atnas_jax.run.specialise_report import specialise_table
 from launch import _main
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Finished search, its meta_network.npz, or glyphs-gray.", required=True)

@@ -6,9 +6,9 @@ Prints bytes that each device receives in an outer step, a chunk, a generation a
 from absl import flags
 from ml_collections import config_flags
 
-from atnas_jax.run.build import build
-from atnas_jax.run.config import check_config
-from atnas_jax.run.traffic import traffic
+from atnas_jax.job.build import build
+from atnas_jax.job.config import check_config
+from atnas_jax.study.traffic import traffic
 from launch import _main
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), configs/NAME.py.")

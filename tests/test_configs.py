@@ -9,9 +9,9 @@ import pytest
 
 from atnas_jax.data.protocols import PROTOCOLS
 from atnas_jax.data.sources import KINDS
-from atnas_jax.run.build import build
-from atnas_jax.run.config import check_config
-from atnas_jax.run.progress import make_progress
+from atnas_jax.job.build import build
+from atnas_jax.job.config import check_config
+from atnas_jax.job.progress import make_progress
 from atnas_jax.run.units import run_units
 from atnas_jax.space.text import parse
 

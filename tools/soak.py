@@ -10,11 +10,11 @@ import os
 import sys
 from pathlib import Path
 
-from atnas_jax.run.build import build
-from atnas_jax.run.config import check_config
-from atnas_jax.run.defaults import default_config
-from atnas_jax.run.files import only_run
-from atnas_jax.run.progress import Progress
+from atnas_jax.job.build import build
+from atnas_jax.job.config import check_config
+from atnas_jax.job.defaults import default_config
+from atnas_jax.job.files import only_run
+from atnas_jax.job.progress import Progress
 from atnas_jax.run.units import run_units
 
 SETTLED = 500  # outer steps after which everything is compiled and every buffer has been there once

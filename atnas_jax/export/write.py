@@ -20,14 +20,14 @@ from atnas_jax.export.layers import make_layers
 from atnas_jax.export.onnx_graph import need_onnx, to_onnx
 from atnas_jax.export.reader import Layer
 from atnas_jax.export.readme import readme
+from atnas_jax.job.build import evaluation_learner
+from atnas_jax.many_shot.specialise import Specialised
 from atnas_jax.meta.adapt import Inner, first_body
 from atnas_jax.meta.heads import logits_of
 from atnas_jax.nets.subnet import make_subnet
 from atnas_jax.nets.supernet import make_supernet
-from atnas_jax.run.adapt import Adapted, make_adapter
-from atnas_jax.run.build import evaluation_learner
-from atnas_jax.run.meta_network import MetaNetwork, load_meta_network
-from atnas_jax.run.specialise import Specialised
+from atnas_jax.novel.adapt import Adapted, make_adapter
+from atnas_jax.novel.meta_network import MetaNetwork, load_meta_network
 from atnas_jax.space.slots import mask_of
 from atnas_jax.space.text import parse, space_to_dict, to_json, to_text
 from atnas_jax.types import Params

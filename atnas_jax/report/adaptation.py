@@ -7,6 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from atnas_jax.data.images import encode_png
+from atnas_jax.job.files import write_whole
+from atnas_jax.novel.adapted_network import AdaptedNetwork
+from atnas_jax.novel.expected import sentence, wilson
 from atnas_jax.report import architecture, settings
 from atnas_jax.report.choice import choice_section
 from atnas_jax.report.cost import parts_of
@@ -14,9 +17,6 @@ from atnas_jax.report.html import Section, cards, escape, page, paragraph, photo
 from atnas_jax.report.page import FIGURES, FILE
 from atnas_jax.report.read_adaptation import Adaptation, drawn_of, holds_adaptation, name_of, read_adaptation, record_of
 from atnas_jax.report.style import saver, short
-from atnas_jax.run.adapted_network import AdaptedNetwork
-from atnas_jax.run.expected import sentence, wilson
-from atnas_jax.run.files import write_whole
 
 SUPPORT_SHOWN = 200  # support images on the page, shared out evenly to the classes
 CLASSES_SHOWN = 100

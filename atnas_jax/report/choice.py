@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from atnas_jax.novel.novel import LIMITS
 from atnas_jax.report.html import Section, escape, paragraph, table
 from atnas_jax.report.read_adaptation import Adaptation
-from atnas_jax.run.novel import LIMITS
 
 UNITS = {"max_params": "parameters", "max_macs": "MACs", "max_latency_ms": "ms"}
 

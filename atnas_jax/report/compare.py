@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from atnas_jax.job.files import write_whole
 from atnas_jax.report.accuracy import protocol_text, tables_of
 from atnas_jax.report.curves import search_curves, training_curves
 from atnas_jax.report.html import Section, absent, figures, page, paragraph, table
@@ -14,7 +15,6 @@ from atnas_jax.report.page import FIGURES
 from atnas_jax.report.read import Record, read_run
 from atnas_jax.report.settings import changed_settings
 from atnas_jax.report.style import DASHES, LINES, new_figure, saver, short, styled
-from atnas_jax.run.files import write_whole
 from atnas_jax.space.text import to_text
 
 FILE = "comparison.html"

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from atnas_jax.job.progress import duration
 from atnas_jax.report.html import Section, absent, figures, table
 from atnas_jax.report.read import Record
 from atnas_jax.report.style import BLUE, new_figure, styled
-from atnas_jax.run.progress import duration
 
 WORDS = {
     "compile_s": "compiling",

@@ -3,11 +3,11 @@
 import os
 from collections.abc import Callable
 
+from atnas_jax.job.files import write_whole
 from atnas_jax.report import accuracy, architecture, choices, curves, episodes, evidence, ledger, pareto, settings
 from atnas_jax.report.html import Section, escape, page, paragraph
 from atnas_jax.report.read import Record, read_run
 from atnas_jax.report.style import saver, short
-from atnas_jax.run.files import write_whole
 from atnas_jax.space.text import to_text
 
 FILE, FIGURES = "report.html", "figures"

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.run import command, meta_network, shown
-from atnas_jax.run.build import make_space
-from atnas_jax.run.config import stored_config
+from atnas_jax.evidence import shown
+from atnas_jax.job.build import make_space
+from atnas_jax.job.config import stored_config
+from atnas_jax.novel import meta_network
+from atnas_jax.run import command
 from atnas_jax.run.generations import read_generations
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.space.text import from_text

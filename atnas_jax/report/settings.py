@@ -5,10 +5,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from atnas_jax.job.config import setting_names
+from atnas_jax.job.defaults import default_config
 from atnas_jax.report.html import Section, absent, escape, paragraph, table
 from atnas_jax.report.read import Record
-from atnas_jax.run.config import setting_names
-from atnas_jax.run.defaults import default_config
 
 
 def section(run: Record) -> Section:

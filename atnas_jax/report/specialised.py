@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from atnas_jax.job.files import write_record, write_whole
+from atnas_jax.many_shot.specialise_report import NAMES, reached_words, sentence, specialise_table, title
 from atnas_jax.report.html import Section, escape, figures, page, paragraph, table
 from atnas_jax.report.page import FIGURES
 from atnas_jax.report.style import DASHES, LINES, new_figure, saver, short, styled
-from atnas_jax.run.files import write_record, write_whole
-from atnas_jax.run.specialise_report import NAMES, reached_words, sentence, specialise_table, title
 
 SCHEMA = 2
 TICKS = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9)  # accuracies, %

@@ -1,1 +1,1 @@
-"""The host loops around the pure functions: search, checkpoints, metrics, progress, results."""
+"""The search itself: the units of a run, its generations, checkpoints between them, and what it writes."""

@@ -6,17 +6,17 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from atnas_jax.job.budget import architecture_steps, rungs_of
+from atnas_jax.job.build import Parts
+from atnas_jax.job.compiled import stopwatch
+from atnas_jax.job.processes import by_first
+from atnas_jax.job.progress import Progress
+from atnas_jax.job.state import RunState
 from atnas_jax.meta.average import evaluated
 from atnas_jax.race import part_of
-from atnas_jax.run.budget import architecture_steps, rungs_of
-from atnas_jax.run.build import Parts
-from atnas_jax.run.compiled import stopwatch
 from atnas_jax.run.generations import add_generation
 from atnas_jax.run.metrics import Metrics
-from atnas_jax.run.processes import by_first
-from atnas_jax.run.progress import Progress
 from atnas_jax.run.random_curve import at_random
-from atnas_jax.run.state import RunState
 from atnas_jax.run.steps import Programs
 from atnas_jax.space.text import to_text
 from atnas_jax.types import Array

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from atnas_jax.run.files import write_whole
+from atnas_jax.job.files import write_whole
 from atnas_jax.types import Array
 
 FILE = "generations.jsonl"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from atnas_jax.run.files import write_whole
+from atnas_jax.job.files import write_whole
 
 COLUMNS = {
     "step": "outer steps done when the row was written",

@@ -7,12 +7,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.data.table import ClassTable
+from atnas_jax.job.budget import rungs_of
+from atnas_jax.job.compiled import stopwatch
+from atnas_jax.job.processes import by_first
+from atnas_jax.job.state import RunState
 from atnas_jax.meta.average import evaluated
-from atnas_jax.run.budget import rungs_of
-from atnas_jax.run.compiled import stopwatch
 from atnas_jax.run.generations import best_random
-from atnas_jax.run.processes import by_first
-from atnas_jax.run.state import RunState
 from atnas_jax.run.steps import Programs
 
 

@@ -9,21 +9,21 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from atnas_jax.evidence.evidence import NOTHING, Asked, check_asked, gather, kept_evidence, with_rows
+from atnas_jax.evidence.meta_test import meta_test, open_bench
+from atnas_jax.evidence.shown import write_shown
+from atnas_jax.job.build import Parts, build
+from atnas_jax.job.checkpoint import open_checkpoints
+from atnas_jax.job.command import keep_command
+from atnas_jax.job.config import check_config, chunk_of, evaluation_steps, stored_config
+from atnas_jax.job.files import only_run, read_json
+from atnas_jax.job.processes import by_first, check_same, is_first, together
+from atnas_jax.job.progress import Progress, make_progress
+from atnas_jax.job.results import SCHEMA, check_results, peak_memory_mb, versions, write_results
+from atnas_jax.job.state import RunState, keep_config, ranked_population, restore_run
 from atnas_jax.meta.average import evaluated
-from atnas_jax.run.build import Parts, build
-from atnas_jax.run.checkpoint import open_checkpoints
-from atnas_jax.run.command import keep_command
-from atnas_jax.run.config import check_config, chunk_of, evaluation_steps, stored_config
-from atnas_jax.run.evidence import NOTHING, Asked, check_asked, gather, kept_evidence, with_rows
-from atnas_jax.run.files import only_run, read_json
-from atnas_jax.run.meta_network import MetaNetwork, save_meta_network
-from atnas_jax.run.meta_test import meta_test, open_bench
+from atnas_jax.novel.meta_network import MetaNetwork, save_meta_network
 from atnas_jax.run.preemption import stops_at_once
-from atnas_jax.run.processes import by_first, check_same, is_first, together
-from atnas_jax.run.progress import Progress, make_progress
-from atnas_jax.run.results import SCHEMA, check_results, peak_memory_mb, versions, write_results
-from atnas_jax.run.shown import write_shown
-from atnas_jax.run.state import RunState, keep_config, ranked_population, restore_run
 from atnas_jax.run.tensorboard import check_tensorboard
 from atnas_jax.run.units import run_units
 from atnas_jax.space.text import space_to_dict, to_text
@@ -35,7 +35,7 @@ def across_task_search(
     """Search across tasks, or go on with a search that was stopped, and report it.
 
     Args:
-        config: see `run/defaults.py`.
+        config: see `job/defaults.py`.
         workdir: where config.json, checkpoints/, metrics.csv, metrics.jsonl and results.json live.
         quiet: show no progress.
         accept_changes: go on though settings differ that are harmless, see `state.HARMLESS`.
@@ -170,7 +170,7 @@ def report(
 ) -> dict[str, Any]:
     """Return the results of a searched meta-network: the meta-test, what is asked besides, and what it took.
 
-    It writes `meta_test.npz` into the workdir, see `run/shown.py`.
+    It writes `meta_test.npz` into the workdir, see `evidence/shown.py`.
     """
     bench, clock = open_bench(config, parts, progress), {"compile_s": 0.0}
     found = meta_test(config, parts, state, progress, bench)

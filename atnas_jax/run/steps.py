@@ -10,15 +10,15 @@ from ml_collections import ConfigDict
 from atnas_jax.data.episodes import fixed_episodes, repeated, sample_episodes
 from atnas_jax.devices import AXIS, TASKS, agreed
 from atnas_jax.evaluate import drop_infeasible, mask_gradient
+from atnas_jax.job.budget import architecture_steps
+from atnas_jax.job.build import Parts, hand_made
+from atnas_jax.job.compiled import compiled
+from atnas_jax.job.config import chunk_of
+from atnas_jax.job.costs import costs_of, feasibility, fitness_factor
+from atnas_jax.job.proxy import make_score
+from atnas_jax.job.reorder import reordering
 from atnas_jax.race import fitness_of, race
 from atnas_jax.rng import stream
-from atnas_jax.run.budget import architecture_steps
-from atnas_jax.run.build import Parts, hand_made
-from atnas_jax.run.compiled import compiled
-from atnas_jax.run.config import chunk_of
-from atnas_jax.run.costs import costs_of, feasibility, fitness_factor
-from atnas_jax.run.proxy import make_score
-from atnas_jax.run.reorder import reordering
 from atnas_jax.search.gradient import log_probability, training_masks
 from atnas_jax.search.prefilter import prefilter
 from atnas_jax.search.samplers import mixed

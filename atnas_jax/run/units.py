@@ -13,20 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.run.build import Parts, evaluation_learner, hand_made
-from atnas_jax.run.checkpoint import finish, open_checkpoints, save
-from atnas_jax.run.compiled import stopwatch
-from atnas_jax.run.config import chunk_of
-from atnas_jax.run.faults import check_nonfinite, count_nonfinite, too_many
-from atnas_jax.run.files import warn
+from atnas_jax.job.build import Parts, evaluation_learner, hand_made
+from atnas_jax.job.checkpoint import finish, open_checkpoints, save
+from atnas_jax.job.compiled import stopwatch
+from atnas_jax.job.config import chunk_of
+from atnas_jax.job.faults import check_nonfinite, count_nonfinite, too_many
+from atnas_jax.job.files import warn
+from atnas_jax.job.outer import outer_schedule
+from atnas_jax.job.processes import anywhere, by_first, first_only, is_first
+from atnas_jax.job.progress import Progress
+from atnas_jax.job.state import RunState, init_state, restore_run
 from atnas_jax.run.generation import LEDGER, Run, generation, rank_again, spent
 from atnas_jax.run.generations import keep_generations
 from atnas_jax.run.metrics import has_metrics, open_metrics
-from atnas_jax.run.outer import outer_schedule
 from atnas_jax.run.preemption import GOES_ON, Stopped, finishes_first
-from atnas_jax.run.processes import anywhere, by_first, first_only, is_first
-from atnas_jax.run.progress import Progress
-from atnas_jax.run.state import RunState, init_state, restore_run
 from atnas_jax.run.steps import make_programs
 from atnas_jax.run.tensorboard import with_tensorboard
 from atnas_jax.space.slots import mask_of

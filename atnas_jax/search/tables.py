@@ -1,7 +1,8 @@
 """Tables of architectures: the fitness of every genotype of a small space, so that a search costs milliseconds.
 
-A table is either read from a benchmark of trained networks (`run/tables.py`) or planted: made here with an optimum that
-is known by construction. n is the size of the space, and genotypes are numbered in mixed radix, first slot slowest.
+A table is either read from a benchmark of trained networks (`study/tables.py`) or planted: made here with an optimum
+that is known by construction. n is the size of the space, and genotypes are numbered in mixed radix, first slot
+slowest.
 """
 
 import math

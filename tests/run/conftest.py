@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from atnas_jax.run import choose, units
+from atnas_jax.evidence import choose
+from atnas_jax.run import units
 from atnas_jax.run.search import across_task_search
 
 TINY = Path(__file__).with_name("tiny.py")

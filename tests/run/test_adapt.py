@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 import atnas_jax
-from atnas_jax.run import novel
-from atnas_jax.run.adapt import adapt, make_adapter
-from atnas_jax.run.adapt_folder import adapt_folder
-from atnas_jax.run.adapted_network import load_adapted
-from atnas_jax.run.meta_network import load_meta_network
+from atnas_jax.novel import novel
+from atnas_jax.novel.adapt import adapt, make_adapter
+from atnas_jax.novel.adapt_folder import adapt_folder
+from atnas_jax.novel.adapted_network import load_adapted
+from atnas_jax.novel.meta_network import load_meta_network
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.text import parse
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atnas_jax.job.build import make_space
+from atnas_jax.novel.adapt import Adapted
+from atnas_jax.novel.adapt_folder import KEPT, keep_queries, write_outcome
+from atnas_jax.novel.adapted_network import AdaptedNetwork
+from atnas_jax.novel.expected import describe
 from atnas_jax.report.adaptation import SUPPORT_SHOWN, adaptation_page, draw_architecture, write_adaptation_report
 from atnas_jax.report.choice import how_scored, verdict
 from atnas_jax.report.html import picture
 from atnas_jax.report.read_adaptation import read_adaptation
-from atnas_jax.run.adapt import Adapted
-from atnas_jax.run.adapt_folder import KEPT, keep_queries, write_outcome
-from atnas_jax.run.adapted_network import AdaptedNetwork
-from atnas_jax.run.build import make_space
-from atnas_jax.run.expected import describe
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.text import parse, to_json
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from atnas_jax.run.agreement import advantage, agreement, ceiling, precision, resamples, tau_samples, top_count
+from atnas_jax.study.agreement import advantage, agreement, ceiling, precision, resamples, tau_samples, top_count
 
 RNG = np.random.default_rng(3)
 

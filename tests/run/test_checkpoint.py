@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from atnas_jax.run.checkpoint import finish, open_checkpoints, restore_latest, save
+from atnas_jax.job.checkpoint import finish, open_checkpoints, restore_latest, save
 
 
 class State(NamedTuple):
@@ -129,7 +129,7 @@ def test_keys_and_other_things_are_refused(tmp_path):
 WRITER = """
 import sys
 import jax.numpy as jnp
-from atnas_jax.run.checkpoint import finish, open_checkpoints, restore_latest, save
+from atnas_jax.job.checkpoint import finish, open_checkpoints, restore_latest, save
 
 manager = open_checkpoints(sys.argv[1])
 found = restore_latest(manager, {"x": jnp.zeros((300, 1000)), "y": jnp.int32(0)})

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from atnas_jax.run.build import make_search, make_space, share_of_limits
-from atnas_jax.run.compare import compare
-from atnas_jax.run.compare_report import comparison_table, write_comparison
-from atnas_jax.run.defaults import default_config
-from atnas_jax.run.tables import limited, load_table
+from atnas_jax.job.build import make_search, make_space, share_of_limits
+from atnas_jax.job.defaults import default_config
 from atnas_jax.search.categorical import mode
 from atnas_jax.search.reinforce import reinforce, reinforce_rule
 from atnas_jax.search.tables import all_genotypes, better_left, cost_of, lookup, report
 from atnas_jax.search.tabular import search_table
+from atnas_jax.study.compare import compare
+from atnas_jax.study.compare_report import comparison_table, write_comparison
+from atnas_jax.study.tables import limited, load_table
 
 
 @pytest.fixture(scope="module")

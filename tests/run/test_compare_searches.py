@@ -5,7 +5,7 @@ import json
 import pytest
 
 from atnas_jax.run import search
-from atnas_jax.run.compare_searches import compare_searches, searches_table
+from atnas_jax.study.compare_searches import compare_searches, searches_table
 
 
 @pytest.fixture(scope="module")

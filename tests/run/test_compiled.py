@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from atnas_jax.devices import AXIS, make_mesh, map_rows
-from atnas_jax.run.compiled import compiled, divide_cpu
+from atnas_jax.job.compiled import compiled, divide_cpu
 
 
 def twice(x):

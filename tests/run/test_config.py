@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from atnas_jax.run.config import check_config, setting_names, stored_config, strategy_options, unknown_setting
-from atnas_jax.run.defaults import default_config
+from atnas_jax.job.config import check_config, setting_names, stored_config, strategy_options, unknown_setting
+from atnas_jax.job.defaults import default_config
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atnas_jax.run.budget import rungs_of
-from atnas_jax.run.build import build, hand_made
-from atnas_jax.run.costs import load_latency
-from atnas_jax.run.meta_network import MetaNetwork, load_meta_network, save_meta_network
-from atnas_jax.run.state import init_state
+from atnas_jax.job.budget import rungs_of
+from atnas_jax.job.build import build, hand_made
+from atnas_jax.job.costs import load_latency
+from atnas_jax.job.state import init_state
+from atnas_jax.novel.meta_network import MetaNetwork, load_meta_network, save_meta_network
 from atnas_jax.run.steps import make_programs
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.expected import exact_tables, tables_to_dict

@@ -8,9 +8,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from atnas_jax.run import checkpoint
-from atnas_jax.run.checkpoint import DAMAGED, finish, open_checkpoints, restore_latest, save
-from atnas_jax.run.faults import Fault
+from atnas_jax.job import checkpoint
+from atnas_jax.job.checkpoint import DAMAGED, finish, open_checkpoints, restore_latest, save
+from atnas_jax.job.faults import Fault
 
 BLANK = {"w": jnp.zeros((40, 50)), "n": 0}
 

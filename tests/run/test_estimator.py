@@ -13,8 +13,8 @@ if importlib.util.find_spec("sklearn") is None:  # a broken one fails
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from atnas_jax.run.estimator import FewShotClassifier, _row_shape
-from atnas_jax.run.meta_network import load_meta_network
+from atnas_jax.novel.estimator import FewShotClassifier, _row_shape
+from atnas_jax.novel.meta_network import load_meta_network
 
 
 class _Means(NamedTuple):

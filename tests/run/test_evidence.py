@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from atnas_jax.evaluate import score_each
-from atnas_jax.run import meta_test as module
+from atnas_jax.evidence import meta_test as module
+from atnas_jax.evidence.choose import episodes_of
+from atnas_jax.evidence.evidence import Asked, check_asked, evidence_text, kept_evidence
+from atnas_jax.evidence.front import distinct, on_front_of
+from atnas_jax.evidence.paired import derangement
+from atnas_jax.job.build import build, evaluation_learner, hand_made
+from atnas_jax.job.checkpoint import open_checkpoints, restore_latest
+from atnas_jax.job.results import check_results
+from atnas_jax.job.state import init_state, ranked_population
 from atnas_jax.run import search
-from atnas_jax.run.build import build, evaluation_learner, hand_made
-from atnas_jax.run.checkpoint import open_checkpoints, restore_latest
-from atnas_jax.run.choose import episodes_of
-from atnas_jax.run.evidence import Asked, check_asked, evidence_text, kept_evidence
-from atnas_jax.run.front import distinct, on_front_of
-from atnas_jax.run.paired import derangement
-from atnas_jax.run.results import check_results
 from atnas_jax.run.search import test_again
-from atnas_jax.run.state import init_state, ranked_population
 from atnas_jax.space.slots import mask_of
 from atnas_jax.space.text import parse, to_text
 

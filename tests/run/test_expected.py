@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atnas_jax.run.expected import describe, held_out, make_estimate, sentence, wilson
+from atnas_jax.novel.expected import describe, held_out, make_estimate, sentence, wilson
 from atnas_jax.space.chain import ChainSpec, chain_space
 from atnas_jax.types import MetaLearner
 

@@ -8,8 +8,8 @@ import pytest
 
 from atnas_jax.export.check import FILES, compare, difference_in_fresh_process
 from atnas_jax.export.write import export_network
-from atnas_jax.run.build import evaluation_learner, make_space
-from atnas_jax.run.meta_network import MetaNetwork, save_meta_network
+from atnas_jax.job.build import evaluation_learner, make_space
+from atnas_jax.novel.meta_network import MetaNetwork, save_meta_network
 from atnas_jax.space.slots import random_genotypes
 
 COUNTS = (3, 1, 2)  # support images of each class

@@ -12,16 +12,16 @@ import numpy as np
 import optax
 import pytest
 
+from atnas_jax.job.compiled import compiled
+from atnas_jax.job.faults import Fault, count_nonfinite, device_fault, too_many
+from atnas_jax.job.files import only_run
+from atnas_jax.job.progress import Progress
+from atnas_jax.job.state import keep_config
 from atnas_jax.meta.average import averaged
 from atnas_jax.meta.losses import accuracy
 from atnas_jax.meta.maml import outer_step
 from atnas_jax.run import search, units
-from atnas_jax.run.compiled import compiled
-from atnas_jax.run.faults import Fault, count_nonfinite, device_fault, too_many
-from atnas_jax.run.files import only_run
 from atnas_jax.run.preemption import Stopped, finishes_first
-from atnas_jax.run.progress import Progress
-from atnas_jax.run.state import keep_config
 from atnas_jax.types import MetaState
 
 

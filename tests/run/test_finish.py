@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from atnas_jax.job.build import build
+from atnas_jax.job.progress import make_progress
+from atnas_jax.job.state import init_state
 from atnas_jax.run import units
-from atnas_jax.run.build import build
 from atnas_jax.run.generation import Run
-from atnas_jax.run.progress import make_progress
-from atnas_jax.run.state import init_state
 from atnas_jax.space.slots import mask_of
 
 CHOSEN = jnp.asarray([1, 1, 0, 2, 1])

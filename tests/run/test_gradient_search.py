@@ -10,12 +10,12 @@ import pytest
 
 from atnas_jax.data.episodes import sample_episodes
 from atnas_jax.evaluate import mask_gradient, score
+from atnas_jax.job.budget import GRADIENT_COST, architecture_steps, evaluations_of, rungs_of
+from atnas_jax.job.build import build, evaluation_learner, hand_made
+from atnas_jax.job.config import check_config
+from atnas_jax.job.progress import Progress
+from atnas_jax.job.state import init_state
 from atnas_jax.run import search
-from atnas_jax.run.budget import GRADIENT_COST, architecture_steps, evaluations_of, rungs_of
-from atnas_jax.run.build import build, evaluation_learner, hand_made
-from atnas_jax.run.config import check_config
-from atnas_jax.run.progress import Progress
-from atnas_jax.run.state import init_state
 from atnas_jax.run.steps import make_programs
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.slots import choice_mask, mask_of, uniform_mask

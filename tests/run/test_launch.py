@@ -9,7 +9,7 @@ QUICKSTART = "--config=configs/quickstart.py"
 COMMAND = """
 from absl import flags
 from ml_collections import config_flags
-from atnas_jax.run.config import check_config
+from atnas_jax.job.config import check_config
 from launch import _main
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "")

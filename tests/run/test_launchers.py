@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atnas_jax.run.results import results_table
-from atnas_jax.run.seeds import seeds_table
+from atnas_jax.job.results import results_table
+from atnas_jax.study.seeds import seeds_table
 
 COUNTS = (3, 2, 5)  # support images of each class
 

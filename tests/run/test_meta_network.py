@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from atnas_jax.run.build import build
-from atnas_jax.run.checkpoint import open_checkpoints, restore_latest
-from atnas_jax.run.meta_network import FILE, load_meta_network, save_meta_network
-from atnas_jax.run.state import init_state
+from atnas_jax.job.build import build
+from atnas_jax.job.checkpoint import open_checkpoints, restore_latest
+from atnas_jax.job.state import init_state
+from atnas_jax.novel.meta_network import FILE, load_meta_network, save_meta_network
 from atnas_jax.space.text import to_text
 
 

@@ -10,17 +10,17 @@ import pytest
 from atnas_jax import evaluate
 from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
 from atnas_jax.devices import compile_on, on_mesh, replicated
+from atnas_jax.evidence import choose
+from atnas_jax.evidence import meta_test as module
+from atnas_jax.evidence.choose import chooser, warm_population
+from atnas_jax.evidence.meta_test import make_scorer, meta_test, plan
+from atnas_jax.job.budget import rungs_of
+from atnas_jax.job.build import build, evaluation_learner, hand_made
+from atnas_jax.job.checkpoint import open_checkpoints, restore_latest
+from atnas_jax.job.defaults import ROWS
+from atnas_jax.job.progress import make_progress
+from atnas_jax.job.state import init_state
 from atnas_jax.rng import stream
-from atnas_jax.run import choose
-from atnas_jax.run import meta_test as module
-from atnas_jax.run.budget import rungs_of
-from atnas_jax.run.build import build, evaluation_learner, hand_made
-from atnas_jax.run.checkpoint import open_checkpoints, restore_latest
-from atnas_jax.run.choose import chooser, warm_population
-from atnas_jax.run.defaults import ROWS
-from atnas_jax.run.meta_test import make_scorer, meta_test, plan
-from atnas_jax.run.progress import make_progress
-from atnas_jax.run.state import init_state
 from atnas_jax.run.steps import make_programs
 from atnas_jax.search.genetic import genetic
 from atnas_jax.search.random_search import random_search

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from atnas_jax.run.defaults import ROWS
-from atnas_jax.run.paired import derangement, paired, paired_table, pairs_of, same_share
+from atnas_jax.evidence.paired import derangement, paired, paired_table, pairs_of, same_share
+from atnas_jax.job.defaults import ROWS
 
 
 def test_a_paired_difference_by_hand():

@@ -9,8 +9,8 @@ import pytest
 
 import atnas_jax
 from atnas_jax.data.glyphs import TABLE, make_images
-from atnas_jax.run import meta_network
-from atnas_jax.run.meta_network import SHIPPED, load_meta_network
+from atnas_jax.novel import meta_network
+from atnas_jax.novel.meta_network import SHIPPED, load_meta_network
 
 FOLDER = os.path.join(os.path.dirname(atnas_jax.__file__), "pretrained")
 

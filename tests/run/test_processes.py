@@ -15,12 +15,13 @@ import pytest
 import yaml
 
 from atnas_jax.devices import compile_on
-from atnas_jax.run import compiled, search
-from atnas_jax.run.budget import rungs_of
-from atnas_jax.run.build import build
-from atnas_jax.run.processes import anywhere, by_first, check_same, first_only, join, of_first, together
-from atnas_jax.run.progress import Progress
-from atnas_jax.run.traffic import traffic
+from atnas_jax.job import compiled
+from atnas_jax.job.budget import rungs_of
+from atnas_jax.job.build import build
+from atnas_jax.job.processes import anywhere, by_first, check_same, first_only, join, of_first, together
+from atnas_jax.job.progress import Progress
+from atnas_jax.run import search
+from atnas_jax.study.traffic import traffic
 
 SMALLEST = {  # one block: compiling is most of the time of these tests
     "space.chain.ops": (("conv3", "conv1"),),

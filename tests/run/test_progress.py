@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from atnas_jax.run.progress import duration, make_progress
+from atnas_jax.job.progress import duration, make_progress
 
 
 class Clock:

@@ -10,16 +10,16 @@ import pytest
 
 from atnas_jax.data.episodes import sample_episodes
 from atnas_jax.devices import AXIS, on_mesh
+from atnas_jax.evidence.meta_test import plan
+from atnas_jax.job import build as build_module
+from atnas_jax.job.build import build, evaluation_learner, hand_made
+from atnas_jax.job.config import check_config
+from atnas_jax.job.outer import outer_optimiser
+from atnas_jax.job.progress import make_progress
 from atnas_jax.meta.average import AveragedState
 from atnas_jax.meta.reptile import PathLength
 from atnas_jax.meta.stages import Early
-from atnas_jax.run import build as build_module
 from atnas_jax.run import search
-from atnas_jax.run.build import build, evaluation_learner, hand_made
-from atnas_jax.run.config import check_config
-from atnas_jax.run.meta_test import plan
-from atnas_jax.run.outer import outer_optimiser
-from atnas_jax.run.progress import make_progress
 from atnas_jax.run.units import run_units
 from atnas_jax.space.slots import mask_of
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atnas_jax.run.results import check_results, interval, peak_memory_mb, results_table, versions, write_results
+from atnas_jax.job.results import check_results, interval, peak_memory_mb, results_table, versions, write_results
 
 
 def _row(accuracy, params=12345, macs=1234567):

@@ -12,9 +12,9 @@ import time
 import numpy as np
 import pytest
 
+from atnas_jax.job.progress import Progress
 from atnas_jax.run import search
 from atnas_jax.run.generations import read_generations
-from atnas_jax.run.progress import Progress
 
 TIMINGS = ("seconds", "episodes_per_s")
 FLAGS = (

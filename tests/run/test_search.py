@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from atnas_jax.data.sources import load
+from atnas_jax.job.budget import rungs_of
+from atnas_jax.job.build import build, evaluation_learner, hand_made, make_space
+from atnas_jax.job.config import check_config, stored_config
+from atnas_jax.job.defaults import ROWS
+from atnas_jax.job.progress import make_progress
+from atnas_jax.job.results import check_results
+from atnas_jax.job.state import init_state
 from atnas_jax.run import search
-from atnas_jax.run.budget import rungs_of
-from atnas_jax.run.build import build, evaluation_learner, hand_made, make_space
-from atnas_jax.run.config import check_config, stored_config
-from atnas_jax.run.defaults import ROWS
-from atnas_jax.run.progress import make_progress
-from atnas_jax.run.results import check_results
 from atnas_jax.run.search import across_task_search, test_again
-from atnas_jax.run.state import init_state
 from atnas_jax.run.steps import make_programs
 from atnas_jax.run.units import generations_due, run_units
 from atnas_jax.space.cost import cost_model

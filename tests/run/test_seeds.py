@@ -7,8 +7,8 @@ import os
 import numpy as np
 import pytest
 
-from atnas_jax.run import seeds as module
-from atnas_jax.run.seeds import merge, run_seeds, seeds_table
+from atnas_jax.study import seeds as module
+from atnas_jax.study.seeds import merge, run_seeds, seeds_table
 
 ACCURACIES = ({"best": 0.80, "conv4": 0.70}, {"best": 0.90, "conv4": 0.84}, {"best": 0.85, "conv4": 0.74})
 

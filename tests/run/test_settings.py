@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from atnas_jax.devices import on_mesh
+from atnas_jax.evidence.choose import chooser
+from atnas_jax.job.build import build, evaluation_learner, make_space
+from atnas_jax.job.config import check_config
+from atnas_jax.job.proxy import make_proxy
+from atnas_jax.job.state import init_state
 from atnas_jax.proxies import PROXIES
-from atnas_jax.run.build import build, evaluation_learner, make_space
-from atnas_jax.run.choose import chooser
-from atnas_jax.run.config import check_config
-from atnas_jax.run.proxy import make_proxy
-from atnas_jax.run.state import init_state
 from atnas_jax.run.steps import make_programs
 from atnas_jax.space.extremes import largest, smallest
 from atnas_jax.space.slots import genotype_of, mask_of

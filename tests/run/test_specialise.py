@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from atnas_jax.export.write import export_trained
+from atnas_jax.many_shot.specialise import reached, specialise
+from atnas_jax.many_shot.specialise_report import sentence, specialise_table
+from atnas_jax.many_shot.supervised import split_rows
 from atnas_jax.nets import grow as growing
 from atnas_jax.nets.grow import grow, grown_space
 from atnas_jax.nets.subnet import make_subnet
 from atnas_jax.report.specialised import write_specialised
-from atnas_jax.run.specialise import reached, specialise
-from atnas_jax.run.specialise_report import sentence, specialise_table
-from atnas_jax.run.supervised import split_rows
 from atnas_jax.space.cell import CellSpec, cell_space
 from atnas_jax.space.chain import ChainSpec, chain_space
 from atnas_jax.space.text import from_text

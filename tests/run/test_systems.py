@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from atnas_jax.job.build import build, hand_made
+from atnas_jax.job.config import check_config
+from atnas_jax.job.state import init_state
 from atnas_jax.nets.reorder import channel_groups, channel_orders, read_norms, reordered
-from atnas_jax.run.build import build, hand_made
-from atnas_jax.run.config import check_config
-from atnas_jax.run.state import init_state
 from atnas_jax.run.steps import make_programs
 from atnas_jax.search.samplers import stage_at
 from atnas_jax.search.sampling import width_openings

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from atnas_jax.job.build import make_search, make_space
+from atnas_jax.job.defaults import default_config
 from atnas_jax.nets.subnet import make_subnet
-from atnas_jax.run.build import make_search, make_space
-from atnas_jax.run.defaults import default_config
 from atnas_jax.space.cell import CellSpec, cell_space, input_pairs
 from atnas_jax.space.chain import ChainSpec, chain_space
 from atnas_jax.space.cost import cost_model
@@ -100,7 +100,7 @@ def test_a_chain_says_nothing_beyond_its_depth():
 
 def test_a_search_by_nao_learns_from_them_if_told_to(monkeypatch):
     config, given = default_config(), []
-    monkeypatch.setattr("atnas_jax.run.build.make_strategy", lambda name, space, **options: given.append(options))
+    monkeypatch.setattr("atnas_jax.job.build.make_strategy", lambda name, space, **options: given.append(options))
     space = make_space(config)
     config.search.strategy = "nao"
     make_search(config, space, (10, 10, 1))

@@ -1,0 +1,1 @@
+"""The meta-test: rows on fixed episodes, paired differences, curves and fronts."""

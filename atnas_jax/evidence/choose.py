@@ -1,0 +1,104 @@
+"""Which architecture each meta_test episode gets, by a search on its support set alone."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from atnas_jax.data.episodes import fixed_episodes
+from atnas_jax.data.table import ClassTable
+from atnas_jax.devices import AXIS, map_rows
+from atnas_jax.job.build import Parts, evaluation_learner
+from atnas_jax.job.compiled import stopwatch
+from atnas_jax.job.costs import feasibility
+from atnas_jax.job.state import RunState, ranked_population
+from atnas_jax.meta.average import evaluated
+from atnas_jax.novel.support import Task, make_support_search
+from atnas_jax.rng import stream
+from atnas_jax.search.genetic import genetic
+from atnas_jax.search.random_search import random_search
+from atnas_jax.types import Array, Episode, Strategy
+
+CHUNK = 50  # episodes on the device at a time
+
+
+def episodes_of(config: ConfigDict, parts: Parts, index: Array, table: ClassTable) -> Episode:
+    """Return the fixed episodes of meta_test of these numbers int32 [T]."""
+    return fixed_episodes(
+        parts.dataset.fingerprint, "meta_test", config.protocol.seed, index, table, parts.test_spec, parts.normalise
+    )
+
+
+def chunks_of(episodes: int) -> list[np.ndarray]:
+    """Return the episode numbers 0..episodes-1 in chunks of one size, the last filled up with further numbers."""
+    size = min(CHUNK, episodes)
+    return [np.arange(first, first + size) for first in range(0, episodes, size)]
+
+
+def warm_population(config: ConfigDict, state: RunState) -> Array:
+    """Return int32 [n,E]: the shared best, then the fittest of the living population, as many as a novel task asks."""
+    return ranked_population(state)[: config.adapt.population]
+
+
+def choose(
+    config: ConfigDict, parts: Parts, state: RunState, choice: Callable, at_random: bool, clock: dict[str, float]
+) -> tuple[Array, float]:
+    """Choose a genotype for every meta_test episode.
+
+    Args:
+        config, parts, state: of the run.
+        choice: `chooser`, compiled.
+        at_random: by random search instead of the warm genetic algorithm, at the same number of evaluations.
+        clock: that of `choice`, so that compiling does not count as choosing.
+
+    Returns:
+        (genotypes int32 [episodes,E], median seconds an episode, compiling left out).
+    """
+    episodes, warm, found, taken = config.protocol.episodes, warm_population(config, state), [], []
+    chunks = chunks_of(episodes)
+    for index in chunks:
+        args = (evaluated(state.meta), warm, jnp.asarray(at_random), jnp.asarray(index), parts.dataset.table)
+        seconds = stopwatch(clock)
+        found.append(np.asarray(choice(*args)))
+        taken.append(seconds() / len(index))
+    return jnp.concatenate(found)[:episodes], float(np.median(taken))
+
+
+def chooser(config: ConfigDict, parts: Parts) -> Callable:
+    """Return choose(params, warm [n,E], at_random, index [T], table) -> int32 [T,E].
+
+    It reads the support of the episodes alone; warm[0] is the shared best. One program serves both strategies, which
+    differ in what they ask and in whether what they find is held against the shared best.
+    """
+    adapt, test, space = config.adapt, config.protocol, parts.space
+    learner = evaluation_learner(config, space, parts.image_shape, test.ways)
+    feasible = feasibility(config, space, parts.image_shape, parts.latency)
+    size = adapt.population
+    evolved = genetic(space, population=size, elites=min(2, size - 1), feasible=feasible)
+    drawn = random_search(space, population=size, feasible=feasible)
+    labels = np.repeat(np.arange(test.ways), test.shots)
+
+    def either(at_random: Array, warm: Array) -> Strategy:
+        def pick(a, b):
+            return jax.tree.map(lambda x, y: jnp.where(at_random, x, y), a, b)
+
+        def init(key, genotypes=None):
+            return pick(drawn.init(key), evolved.init(key, warm))
+
+        return Strategy(init, lambda key, s: pick(drawn.ask(key, s), evolved.ask(key, s)), evolved.tell, evolved.best)
+
+    def choose_one(params, warm, at_random, number, support_x, support_y):
+        strategy = either(at_random, warm)
+        search = make_support_search(config, space, parts.image_shape, learner, strategy, labels, feasible)
+        key = stream(config.seed, "adapt", number)
+        found = search.choose(Task(key, params, support_x, support_y, warm[0]), None)
+        return jnp.where(at_random, found.found, found.genotype)  # what is drawn at random has nothing to keep to
+
+    def choose_all(params, warm, at_random, index, table):
+        episodes = episodes_of(config, parts, index, table)
+        support = (index, episodes.support_x, episodes.support_y)
+        return map_rows(lambda given: choose_one(params, warm, at_random, *given), support, axis=AXIS)
+
+    return choose_all

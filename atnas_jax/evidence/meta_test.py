@@ -1,0 +1,213 @@
+"""The meta-test: the same fixed episodes of unseen classes for every row of the table.
+
+| row                   | architecture                                         | weights                              |
+|-----------------------|------------------------------------------------------|--------------------------------------|
+| adapted               | chosen per episode from its support, warm population | adapted to the support               |
+| best                  | the shared best genotype                             | adapted to the support               |
+| permuted_architecture | that which `adapted` chose for another episode       | adapted to the support               |
+| random_architecture   | mean over several random genotypes                   | adapted to the support               |
+| random_search         | chosen per episode from its support, random draws    | adapted to the support               |
+| conv4                 | the hand-made one, trained alone                     | adapted to the support               |
+| zero_steps            | the shared best genotype                             | head from the support, no inner step |
+| no_adaptation         | the shared best genotype                             | nothing has seen the support         |
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from atnas_jax.devices import AXIS
+from atnas_jax.evaluate import score_each
+from atnas_jax.evidence.choose import choose, chooser, chunks_of, episodes_of
+from atnas_jax.evidence.paired import derangement
+from atnas_jax.job.build import Parts, evaluation_learner, hand_made, normalisations
+from atnas_jax.job.compiled import compiled, stopwatch
+from atnas_jax.job.config import evaluation_steps
+from atnas_jax.job.costs import feasibility
+from atnas_jax.job.progress import Progress
+from atnas_jax.job.results import interval
+from atnas_jax.job.state import RunState
+from atnas_jax.meta.average import evaluated
+from atnas_jax.rng import stream
+from atnas_jax.search.variation import random_feasible
+from atnas_jax.space.slots import mask_of
+from atnas_jax.types import Array, Params
+
+
+class Found(NamedTuple):
+    """The outcome of a meta-test, in the shapes of results.json, and what it was made of."""
+
+    rows: dict[str, dict[str, float]]
+    other: dict[str, Any] | None
+    normalisation: str
+    params: int
+    macs: int
+    adapt_s_per_task: float
+    compile_s: float
+    seconds: float
+    accuracies: dict[str, dict[str, np.ndarray]]  # mode -> row -> float [episodes]
+    chosen: dict[str, Array]  # int32 [episodes,E], of the rows that choose for each episode
+
+
+class Bench(NamedTuple):
+    """The programs of a meta-test, each compiled once for all rows and curves."""
+
+    choice: Callable  # see `chooser`
+    scorers: dict[str, Callable]  # "inductive" or "transductive", the protocol's own first -> see `make_scorer`
+    clock: dict[str, float]  # gets the seconds of compilation
+
+
+class Plan(NamedTuple):
+    """One row: per episode, which genotypes and weights, and in how many inner steps the weights adapt."""
+
+    genotypes: Array  # int32 [R,episodes,E], averaged over R
+    params: Params
+    steps: int
+
+
+def open_bench(config: ConfigDict, parts: Parts, progress: Progress) -> Bench:
+    """Return the programs of a meta-test."""
+    clock = {"compile_s": 0.0}
+
+    def program(function):
+        return compiled(function, clock, mesh=parts.mesh, note=progress.note)
+
+    scorers = {mode: program(make_scorer(config, parts, name)) for mode, name in normalisations(config).items()}
+    return Bench(program(chooser(config, parts)), scorers, clock)
+
+
+def meta_test(
+    config: ConfigDict, parts: Parts, state: RunState, progress: Progress, bench: Bench | None = None
+) -> Found:
+    """Score the rows of `config.meta_test.rows` on `config.protocol.episodes` episodes of meta_test.
+
+    Architectures are chosen under the protocol's own normalisation; the other mode scores the same architectures and
+    the same weights, normalised differently.
+    """
+    bench = bench or open_bench(config, parts, progress)
+    seconds = stopwatch(bench.clock)
+    names = [name for name in config.meta_test.rows if name != "conv4" or config.meta_test.conv4]
+    chosen, taken = choose_rows(config, parts, state, progress, bench, names)
+    plans = {name: plan(config, parts, state, name, chosen) for name in names}
+    tables, accuracies = {}, {}
+    for mode, scorer in bench.scorers.items():
+        tables[mode], accuracies[mode] = {}, {}
+        for done, (name, row) in enumerate(plans.items()):
+            values = accuracies_of(config, parts, row, scorer)
+            tables[mode][name], accuracies[mode][name] = score_of(values) | mean_cost(parts, row.genotypes), values
+            progress.update("meta_test", (len(tables) - 1) * len(plans) + done + 1, len(bench.scorers) * len(plans),
+                            row=name, accuracy=tables[mode][name]["accuracy"])  # fmt: skip
+    own, *others = bench.scorers
+    cost = parts.cost(state.best)
+    return Found(
+        rows=tables[own],
+        other={"normalisation": others[0], "rows": tables[others[0]]} if others else None,
+        normalisation=own,
+        params=int(cost[0]),
+        macs=int(cost[1]),
+        adapt_s_per_task=taken.get("adapted", 0.0) + seconds_per_score(config, parts, state, bench),
+        compile_s=bench.clock["compile_s"],
+        seconds=seconds(),
+        accuracies=accuracies,
+        chosen=chosen,
+    )
+
+
+def choose_rows(
+    config: ConfigDict, parts: Parts, state: RunState, progress: Progress, bench: Bench, names: list[str]
+) -> tuple[dict[str, Array], dict[str, float]]:
+    """Return the genotypes int32 [episodes,E] and the seconds an episode of the choices that the rows `names` need."""
+    budget = f"{config.adapt.population * config.adapt.generations} genotypes an episode"
+    needed = {"adapted": ("adapted", "permuted_architecture"), "random_search": ("random_search",)}
+    chosen, taken = {}, {}
+    for name in (name for name, users in needed.items() if set(users) & set(names)):
+        progress.note(f"meta-test: choosing architectures for {name}, {budget}")
+        at_random = name == "random_search"
+        chosen[name], taken[name] = choose(config, parts, state, bench.choice, at_random, bench.clock)
+    return chosen, taken
+
+
+def plan(config: ConfigDict, parts: Parts, state: RunState, name: str, chosen: dict[str, Array]) -> Plan:
+    """Return which genotypes and weights a row of the table stands for."""
+    episodes, slots, steps = config.protocol.episodes, parts.space.num_slots, evaluation_steps(config)
+    weights = evaluated(state.meta)
+    if name in chosen:
+        return Plan(chosen[name][None], weights, steps)
+    if name == "permuted_architecture":
+        return Plan(chosen["adapted"][derangement(episodes)][None], weights, steps)
+    if name == "random_architecture":
+        feasible = feasibility(config, parts.space, parts.image_shape, parts.latency)
+        number = config.meta_test.random_architectures
+        rows = random_feasible(stream(config.seed, "random architectures"), parts.space, number, feasible, 64)
+        return Plan(jnp.broadcast_to(rows[:, None], (number, episodes, slots)), weights, steps)
+    if name == "conv4":
+        rows = jnp.broadcast_to(hand_made(parts.space), (1, episodes, slots))
+        return Plan(rows, evaluated(state.control), steps)
+    rows = jnp.broadcast_to(state.best, (1, episodes, slots))
+    params = blind(weights) if name == "no_adaptation" else weights
+    return Plan(rows, params, steps if name == "best" else 0)
+
+
+def blind(params: Params) -> Params:
+    """Return meta-parameters whose head does not see the support: at temperature 0 prototypes weigh nothing."""
+    head = params["head"]
+    return params | {"head": head | dict.fromkeys({"log_temperature"} & head.keys(), jnp.float32(-jnp.inf))}
+
+
+def make_scorer(config: ConfigDict, parts: Parts, normalisation: str) -> Callable:
+    """Return score(params, genotypes [n,E], index [n], inner steps, table) -> accuracy [n]; it serves all rows."""
+    ways = config.protocol.ways
+
+    def score(params, genotypes, index, steps, table):
+        learner = evaluation_learner(
+            config, parts.space, parts.image_shape, ways, normalisation=normalisation, inner_steps=steps
+        )
+        episodes = episodes_of(config, parts, index, table)
+        return score_each(learner, params, mask_of(parts.space, genotypes), episodes, axis=AXIS)[0]
+
+    return score
+
+
+def accuracies_of(
+    config: ConfigDict, parts: Parts, row: Plan, scorer: Callable, episodes: int | None = None
+) -> np.ndarray:
+    """Return the accuracy float [episodes] of a row on the first fixed episodes, all of them by default.
+
+    They come in the chunks of all, whatever their number, so that one compiled scorer serves every call.
+    """
+    whole, found = config.protocol.episodes, []
+    episodes = whole if episodes is None else min(episodes, whole)
+    steps = jnp.asarray(row.steps, jnp.int32)
+    for genotypes in row.genotypes:
+        parts_of = []
+        for index in (chunk for chunk in chunks_of(whole) if chunk[0] < episodes):
+            rows = genotypes[np.minimum(index, whole - 1)]
+            parts_of.append(np.asarray(scorer(row.params, rows, jnp.asarray(index), steps, parts.dataset.table)))
+        found.append(np.concatenate(parts_of)[:episodes])
+    return np.mean(found, 0)
+
+
+def score_of(accuracies: np.ndarray) -> dict[str, float]:
+    """Return the accuracy of a row, its 95 % interval over episodes and their number."""
+    accuracy, ci95 = interval(accuracies)
+    return {"accuracy": accuracy, "ci95": ci95, "episodes": len(accuracies)}
+
+
+def mean_cost(parts: Parts, genotypes: Array) -> dict[str, float]:
+    """Return the mean parameters and multiply-adds of genotypes int32 [...,E]."""
+    params, macs = np.asarray(parts.cost(genotypes), np.float64).reshape(-1, 2).mean(0)
+    return {"params": float(params), "macs": float(macs)}
+
+
+def seconds_per_score(config: ConfigDict, parts: Parts, state: RunState, bench: Bench) -> float:
+    """Return the seconds that adapting the weights to an episode and predicting its queries take, without compiling."""
+    index = jnp.asarray(chunks_of(config.protocol.episodes)[0])
+    genotypes, steps = jnp.broadcast_to(state.best, (len(index), len(state.best))), evaluation_steps(config)
+    args = (evaluated(state.meta), genotypes, index, jnp.asarray(steps, jnp.int32), parts.dataset.table)
+    seconds = stopwatch(bench.clock)
+    jax.block_until_ready(next(iter(bench.scorers.values()))(*args))
+    return seconds() / len(index)

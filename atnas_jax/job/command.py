@@ -1,0 +1,16 @@
+"""The command that started a run, for whoever wants to type it again."""
+
+import os
+import shlex
+import sys
+
+from atnas_jax.job.files import write_whole
+
+FILE = "command.txt"
+
+
+def keep_command(workdir: str) -> None:
+    """Write the command line of this process into the workdir, where it is one of `launch/`."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if spec is not None and spec.name.startswith("launch."):
+        write_whole(os.path.join(workdir, FILE), shlex.join(["python", "-m", spec.name, *sys.argv[1:]]) + "\n")

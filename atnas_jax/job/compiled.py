@@ -1,0 +1,116 @@
+"""Programs compiled ahead of their call, once for each set of shapes, and time told apart from that of compiling."""
+
+import contextlib
+import gc
+import os
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from atnas_jax.data.cache import cache_folder
+from atnas_jax.devices import compile_on, gathered, make_mesh, spread
+from atnas_jax.job.faults import device_fault
+
+
+def compiled(
+    function: Callable,
+    clock: dict[str, float],
+    donate: tuple[int, ...] = (),
+    mesh: Mesh | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Callable:
+    """Return `function` compiled at its first call for each set of shapes.
+
+    A call whose shapes were seen before never compiles, whatever its values: that is what serves all genotypes.
+
+    Args:
+        function: of arrays and pytrees of arrays.
+        clock: the seconds of lowering and compiling are added to clock["compile_s"].
+        donate: arguments whose buffers may be reused.
+        mesh: of the devices that it runs on, see `on_mesh`; None is the first alone.
+        note: is told, before the first call runs, what it was to compile and how much memory the run will take.
+
+    Raises:
+        Fault, by the call: it does not compile, or the device has not the memory for it.
+    """
+    programs, mesh = {}, mesh or make_mesh(1)
+
+    def call(*args):
+        shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(args))
+        args = spread(args, mesh)
+        if shapes not in programs:
+            began = time.perf_counter()
+            with _no_collection(), _explained(function.__name__):
+                programs[shapes] = compile_on(mesh, function, args, donate)
+            seconds = time.perf_counter() - began
+            clock["compile_s"] += seconds
+            if note is not None:
+                note(f"compiled {function.__name__} in {seconds:.1f} s; {memory_mb(programs[shapes]):,.0f} MB a device")
+        with _explained(function.__name__, programs[shapes]):
+            return gathered(programs[shapes](*args))
+
+    return call
+
+
+def memory_mb(program: jax.stages.Compiled) -> float:
+    """Return what XLA plans for a run of the program on one device: arguments, results and scratch, megabytes."""
+    plan = program.memory_analysis()
+    if plan is None:
+        return float("nan")
+    held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return (held + plan.temp_size_in_bytes) / 1e6
+
+
+@contextlib.contextmanager
+def _explained(name: str, program: jax.stages.Compiled | None = None):
+    """Turn an error of XLA into a line that says what to lower."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        raise device_fault(error, name, None if program is None else memory_mb(program)) from error
+
+
+@contextlib.contextmanager
+def _no_collection():
+    """Hold the garbage collector: tracing makes a million objects that live on, and it would look at them all again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def stopwatch(clock: dict[str, float]) -> Callable[[], float]:
+    """Return seconds(), the time since now less what `compiled` programs of this clock spent on compiling meanwhile."""
+    began = time.perf_counter() - clock["compile_s"]
+    return lambda: time.perf_counter() - clock["compile_s"] - began
+
+
+def divide_cpu(devices: int) -> None:
+    """Let the CPU count as several devices, before jax starts: `devices`, or one a core where it is 0.
+
+    A core that computes on its own keeps its cache to itself and never waits for the other within an operation.
+    JAX_NUM_CPU_DEVICES, or the flag of XLA that does the same, is left as it is.
+    """
+    given = "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", "")
+    if devices or not given:
+        jax.config.update("jax_num_cpu_devices", devices or _cores())
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def keep_compiled() -> None:
+    """Keep compiled programs in `compiled/` of the user's cache folder, so that a second start compiles nothing.
+
+    JAX_COMPILATION_CACHE_DIR names another folder; set to "" it keeps none.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)

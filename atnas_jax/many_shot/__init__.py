@@ -1,0 +1,1 @@
+"""From a meta-network to a data set with many images a class."""

@@ -1,0 +1,159 @@
+"""From a meta-network to a network for a whole data set, compared with a search from scratch and with none.
+
+| row              | architecture                                              | first weights    |
+|------------------|-----------------------------------------------------------|------------------|
+| adapted          | search from the found population, adapt_steps a candidate | the meta-weights |
+| scratch          | search from random genotypes, probe_steps a candidate     | random           |
+| scratch_equal    | the same with adapt_steps a candidate                     | random           |
+| random_from_meta | random                                                    | the meta-weights |
+| random           | random                                                    | random           |
+
+All search one space with one strategy for as many generations of as many candidates, and their networks train by one
+recipe for the same number of steps. A candidate's fitness is its accuracy on valid after its few steps of training,
+each from the same weights. With meta-weights none are needed: the head that starts as the prototypes of the reference
+tells architectures apart at once, at the price of embedding reference and valid. Valid alone chooses; test is scored
+once, when a network is done.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from atnas_jax.data.labelled_folder import read_support
+from atnas_jax.job.config import check_config
+from atnas_jax.job.defaults import default_config
+from atnas_jax.many_shot.many_shot import Bench, Budget, Trained, make_bench, meta_start, random_start, search, train
+from atnas_jax.many_shot.supervised import part_data
+from atnas_jax.novel.meta_network import MetaNetwork, load_meta_network
+from atnas_jax.rng import stream
+from atnas_jax.space.slots import random_genotypes
+
+ROWS = ("adapted", "scratch", "scratch_equal", "random_from_meta", "random")
+
+
+class Specialised(NamedTuple):
+    """A network for a whole data set, and how it compares."""
+
+    record: dict[str, Any]  # what specialise.json holds
+    trained: Trained  # the row adapted
+    network: MetaNetwork  # where it comes from
+    reference: np.ndarray  # uint8 [R,H,W,C], training images whose statistics normalise what it predicts
+    classes: tuple[str, ...]
+
+
+def specialise(
+    workdir: str,
+    data: str,
+    *,
+    rows: Sequence[str] = ROWS,
+    width: int = 1,
+    depth: int = 0,
+    seed: int = 0,
+    changes: dict[str, Any] | None = None,
+    note: Callable[[str], None] = lambda line: None,
+) -> Specialised:
+    """Adapt, train and compare.
+
+    Args:
+        workdir: of a finished search, or its meta_network.npz.
+        data: folder of class folders, or npz with images and labels; resized to the meta-network's images.
+        rows: what is compared, "adapted" among them.
+        width, depth: how far the chosen networks are grown before they train, see `nets.grow.grown_space`.
+        seed: of split, searches and trainings.
+        changes: other values for settings of specialise and limits of search, by dotted name.
+        note: is told one line a method.
+
+    Returns:
+        Specialised.
+
+    Raises:
+        ValueError, FileNotFoundError: one line that says what does not fit.
+    """
+    if "adapted" not in rows or (unknown := [name for name in rows if name not in ROWS]):
+        given = unknown[0] if "adapted" in rows else "adapted is missing"
+        raise ValueError(f"rows: {given}; give adapted and some of {', '.join(ROWS[1:])}")
+    network = load_meta_network(workdir)
+    network.config.specialise.update(default_config().specialise)  # of the job, not of the search that is over
+    network.config.update_from_flattened_dict(changes or {})
+    check_config(network.config)
+    images, labels, names = read_support(data, network.image_shape[0], network.image_shape[-1])
+    parts, chosen = part_data(images, labels, network.normalise, network.config.specialise, seed)
+    bench = make_bench(network, parts, len(names), seed, (width, depth), note)
+    found = {name: METHODS[name](bench) for name in ROWS if name in rows}
+    record = {
+        "data": data,
+        "meta_network": workdir,
+        "classes": list(names),
+        "images": dict(zip(("train", "valid", "test"), map(len, chosen))),
+        "image_shape": list(network.image_shape),
+        "width": width,
+        "depth": depth,
+        "seed": seed,
+        "settings": network.config.specialise.to_dict(),
+        "rows": {name: trained.row for name, trained in found.items()},
+    }
+    if "scratch" in rows:
+        record["reached"] = reached(record["rows"])
+    return Specialised(record, found["adapted"], network, images[chosen[3]], names)
+
+
+def reached(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return when each row reached the accuracy on valid with which `scratch` ended.
+
+    Returns:
+        {"accuracy"; "rows": {name: {"seconds" of search and training, or None: never; "share" of the search time of
+        scratch}}}.
+    """
+    aim, whole, found = rows["scratch"]["valid"], rows["scratch"]["search_s"], {}
+    for name, row in rows.items():
+        seconds = next((at for at, accuracy in row["curve"] if accuracy >= aim), None)
+        found[name] = {"seconds": seconds, "share": None if seconds is None else seconds / whole}
+    return {"accuracy": aim, "rows": found}
+
+
+def _searched(which: str, equal: bool = False) -> Callable[[Bench], Trained]:
+    def method(bench: Bench) -> Trained:
+        settings = bench.network.config.specialise
+        steps = settings.adapt_steps if which == "adapted" or equal else settings.probe_steps
+        start = meta_start(bench) if which == "adapted" else random_start(bench)
+        genotype, searched = search(bench, start, Budget(settings.generations, settings.population, steps))
+        trained = train(bench, start, genotype, searched)
+        bench.note(_line(which + "_equal" * equal, trained.row))
+        return trained
+
+    return method
+
+
+def _random(which: str) -> Callable[[Bench], Trained]:
+    """Return the mean over random architectures; genotype and network are those of the first."""
+
+    def method(bench: Bench) -> Trained:
+        number, none = bench.network.config.specialise.random_architectures, {"search_s": 0.0, "evaluations": 0}
+        drawn = np.asarray(random_genotypes(stream(bench.seed, "random"), bench.network.space, number))
+        found = []
+        for index, genotype in enumerate(drawn):
+            start = meta_start(bench) if which == "random_from_meta" else random_start(bench, index)
+            found.append(train(bench, start, genotype, none | {"curve": []}))
+        rows = [trained.row for trained in found]
+        mean = {name: float(np.mean([row[name] for row in rows])) for name in ("train_s", "valid", "test", "compile_s")}
+        curve = np.mean([row["curve"] for row in rows], 0).tolist()
+        tests = [row["test"] for row in rows]
+        row = rows[0] | mean | {"curve": curve, "tests": tests, "genotypes": [row["genotype"] for row in rows]}
+        bench.note(_line(which, row))
+        return found[0]._replace(row=row)
+
+    return method
+
+
+METHODS = {
+    "adapted": _searched("adapted"),
+    "scratch": _searched("scratch"),
+    "scratch_equal": _searched("scratch", True),
+    "random_from_meta": _random("random_from_meta"),
+    "random": _random("random"),
+}
+
+
+def _line(name: str, row: dict[str, Any]) -> str:
+    return f"{name}: valid {100 * row['valid']:.2f} %, search {row['search_s']:.1f} s, training {row['train_s']:.1f} s"

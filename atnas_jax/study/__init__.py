@@ -1,0 +1,1 @@
+"""Experiments over searches and tables: seeds, rank correlation, strategies compared, traffic."""

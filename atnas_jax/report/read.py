@@ -9,10 +9,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.evidence import shown
+from atnas_jax.job import command
 from atnas_jax.job.build import make_space
 from atnas_jax.job.config import stored_config
 from atnas_jax.novel import meta_network
-from atnas_jax.run import command
 from atnas_jax.run.generations import read_generations
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.space.text import from_text

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from atnas_jax.data.npz import load_arrays
+from atnas_jax.job import command
 from atnas_jax.novel.adapt_folder import CSV, PREDICTIONS, QUERIES, SUMMARY
 from atnas_jax.novel.adapted_network import AdaptedNetwork, load_adapted
 from atnas_jax.report.read import Record
-from atnas_jax.run import command
 
 
 class Adaptation(NamedTuple):

@@ -8,7 +8,7 @@ setup(
     description="Across-task neural architecture search in JAX: a meta-learned supernet and an evolved population.",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["atnas_jax", "atnas_jax.*"]),
+    packages=find_packages(include=["atnas_jax", "atnas_jax.*", "launch"]),
     package_data={"atnas_jax": ["data/*.json*", "pretrained/*.npz"]},
     install_requires=[
         "absl-py>=2.1",

@@ -3,10 +3,14 @@
 Orbax writes a checkpoint beside the others and renames it when it is whole, in a thread of its own: `save` copies the
 arrays to the host and returns. Keys are never stored, see `rng.py`. The note holds SHA-256 sums of itself and of the
 arrays, so whatever a disk does to a checkpoint is seen at restore, and the newest sound one is used.
+
+The arrays are one array of bytes for orbax: it gives up with the first of several that it cannot write, and the others,
+still on their way, then tell of their own failure in tracebacks that nothing can catch.
 """
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -22,12 +26,13 @@ from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 from atnas_jax.job.faults import Fault
 from atnas_jax.job.files import warn
 from atnas_jax.job.results import versions
+from atnas_jax.job.packed import packed, sum_of, unpacked
 from atnas_jax.types import PyTree
 
 Checkpoints = ocp.CheckpointManager
 # Of several processes the first alone, which has all of the state, opens checkpoints, see `processes.py`.
 ALONE = {"create": False, "multiprocessing_options": ocp.options.MultiprocessingOptions(active_processes={0})}
-FORMAT = 2  # 1 had neither sums nor a format, and is still read
+FORMAT = 3  # 2 had an array for each leaf, 1 neither sums nor a format besides; both are still read
 DAMAGED = "damaged_checkpoints"  # folder of the workdir that they are moved to
 
 
@@ -57,6 +62,7 @@ class _LastAndBest(PreservationPolicy):
 
 def open_checkpoints(workdir: str, keep: int = 2) -> Checkpoints:
     """Open, or make, the checkpoints of a run; the last `keep` and the best stay, what was half-written goes."""
+    logging.getLogger("absl").addFilter(_not_of_orbax)
     folder = os.path.join(os.path.abspath(workdir), "checkpoints")
     os.makedirs(folder, exist_ok=True)
     alone = jax.process_count() == 1
@@ -88,13 +94,12 @@ def save(manager: Checkpoints, step: int, state: PyTree, meta: dict[str, Any], s
     if latest is not None and step <= latest:
         raise ValueError(f"checkpoint {step} does not follow {latest}, the latest of {manager.directory}")
     named = [(name, leaf, np.array(jax.device_get(leaf))) for name, leaf in _named_leaves(state)]
-    # Orbax has no empty arrays; the template gives them back.
     arrays = {f"{i}": value for i, (_, _, value) in enumerate(named) if value.size}
     note = {"format": FORMAT, "library": versions()["atnas_jax"], "meta": meta, "score": score}
-    note |= {"leaves": [_describe(name, leaf) for name, leaf, _ in named], "arrays": _sum(arrays)}
+    note |= {"leaves": [_describe(name, leaf) for name, leaf, _ in named], "arrays": sum_of(arrays)}
     note = json.loads(json.dumps(note))  # a copy: a thread writes it, and the caller's history grows
     note |= {"sum": _sum_of_note(note)}
-    parts = ocp.args.Composite(state=ocp.args.StandardSave(arrays), note=ocp.args.JsonSave(note))
+    parts = ocp.args.Composite(state=ocp.args.StandardSave({"bytes": packed(arrays)}), note=ocp.args.JsonSave(note))
     _written(manager, lambda: manager.save(step, args=parts))
 
 
@@ -156,9 +161,11 @@ def _restore(manager: Checkpoints, step: int, template: PyTree) -> tuple[PyTree,
     named = _named_leaves(template)
     _check_fit(note["leaves"], [_describe(name, leaf) for name, leaf in named], f"{where}")
     blanks = {f"{i}": np.empty(np.shape(leaf), _dtype(leaf)) for i, (_, leaf) in enumerate(named) if np.size(leaf)}
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(blanks))
-    stored = _attempt(lambda: manager.restore(step, args=args).state)
-    if "arrays" in note and note["arrays"] != _sum(stored):
+    one = note.get("format", 1) > 2
+    args = ocp.args.Composite(state=ocp.args.StandardRestore({"bytes": packed(blanks)} if one else blanks))
+    read = _attempt(lambda: manager.restore(step, args=args).state)
+    stored = _attempt(lambda: unpacked(read["bytes"], blanks)) if one else read
+    if "arrays" in note and note["arrays"] != sum_of(stored):
         raise _Damaged("its arrays have changed")
     leaves = [_like(leaf, stored[f"{i}"]) if np.size(leaf) else leaf for i, (_, leaf) in enumerate(named)]
     return jax.tree.unflatten(jax.tree.structure(template), leaves), note["meta"]
@@ -172,6 +179,11 @@ def _attempt(read: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         raise _Damaged(" ".join(str(error).split())[:120] or type(error).__name__) from error
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    """Whether a record of absl's log is another's: what orbax logs it raises too, and is told in a line."""
+    return f"{os.sep}orbax{os.sep}" not in record.pathname
 
 
 def _written(manager: Checkpoints, write: Callable[[], Any]) -> None:
@@ -192,15 +204,6 @@ def _move_aside(manager: Checkpoints, step: int) -> str:
     os.replace(manager.directory / str(step), aside)
     manager.reload()
     return aside
-
-
-def _sum(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        value = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {value.dtype.name} {value.shape} ".encode())
-        digest.update(value.reshape(-1).view(np.uint8))
-    return digest.hexdigest()
 
 
 def _sum_of_note(note: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import pytest
 from atnas_jax.job import checkpoint
 from atnas_jax.job.checkpoint import DAMAGED, finish, open_checkpoints, restore_latest, save
 from atnas_jax.job.faults import Fault
+from atnas_jax.job.packed import sum_of
 
 BLANK = {"w": jnp.zeros((40, 50)), "n": 0}
 
@@ -122,14 +123,17 @@ def test_a_newer_format_says_which_version_reads_it_and_an_older_one_is_read(tmp
     with pytest.raises(ValueError, match=r"has format 99 of atnas_jax 9.8, .* install atnas_jax 9.8 or newer"):
         restore_latest(manager, BLANK)
     manager.close()
-    manager = open_checkpoints(str(tmp_path / "older"))
     named = list(_state(1).items())
     leaves = [[f"['{name}']", np.asarray(leaf).dtype.name, list(np.shape(leaf))] for name, leaf in sorted(named)]
     arrays = {str(i): np.asarray(leaf) for i, (_, leaf) in enumerate(sorted(named))}
-    note = {"leaves": leaves, "meta": {"step": 1}}  # as format 1 was written
-    manager.save(1, args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), note=ocp.args.JsonSave(note)))
-    manager.close()
-    assert _restored(tmp_path / "older") == 1
+    first = {"leaves": leaves, "meta": {"step": 1}}  # as format 1 was written
+    second = first | {"format": 2, "library": "0.1.0", "score": None, "arrays": sum_of(arrays)}
+    second |= {"sum": checkpoint._sum_of_note(second)}
+    for name, note in {"first": first, "second": second}.items():
+        manager = open_checkpoints(str(tmp_path / name))
+        manager.save(1, args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), note=ocp.args.JsonSave(note)))
+        manager.close()
+        assert _restored(tmp_path / name) == 1
 
 
 def test_the_best_is_kept_besides_the_last(tmp_path):

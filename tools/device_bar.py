@@ -4,6 +4,9 @@ For each layout of devices there are two runs of `launch.search`: one of a few o
 and the whole search, whose best genotype and accuracies of `best` and `adapted` are, inductive and transductive. What
 does not change with the search, the control and the other rows of the meta-test, is left out. Prints a table, writes
 device_bar.json, and ends with status 1 where a layout does not hold the bars. Runs that are finished are read.
+
+XLA splits long sums of a CPU over as many threads as there are cores, or devices where they are more, so that their
+last bits depend on that number. It is made the same for all layouts, as on a machine with a core for each device.
 """
 
 import argparse
@@ -57,13 +60,14 @@ def commands(layout: Layout, config: str, workdir: Path, flags: list[str]) -> li
     return [[*call, *meet, f"--process={process}"] for process in range(layout.processes)]
 
 
-def run(calls: list[list[str]], workdir: Path) -> None:
+def run(calls: list[list[str]], workdir: Path, threads: int) -> None:
     """Run a search to its end, unless it is finished; raises RuntimeError where it fails."""
     if (workdir / "results.json").exists():
         return
     os.makedirs(workdir, exist_ok=True)
     with open(workdir / "said.txt", "w", encoding="utf-8") as said:
-        started = [subprocess.Popen(call, stdout=said, stderr=said) for call in calls]
+        environment = os.environ | ({"NPROC": str(threads)} if threads else {})
+        started = [subprocess.Popen(call, stdout=said, stderr=said, env=environment) for call in calls]
         if any(status for status in [process.wait() for process in started]):
             raise RuntimeError(f"{' '.join(calls[0])} failed; see {said.name}")
 
@@ -102,13 +106,15 @@ def holds(differences: dict[str, Any]) -> bool:
     return same if differences["kind"] == "search" else differences["weights"] <= WEIGHTS
 
 
-def compare(names: list[str], kinds: dict[str, list[str]], config: str, out: Path) -> list[dict[str, Any]]:
+def compare(
+    names: list[str], kinds: dict[str, list[str]], config: str, out: Path, threads: int
+) -> list[dict[str, Any]]:
     """Run every layout, each kind of run with flags of its own; return the differences from the first layout."""
     found, rows = {}, []
     for name in names:
         for kind, flags in kinds.items():
             workdir = out / name.replace(" ", "_") / kind
-            run(commands(LAYOUTS[name], config, workdir, flags), workdir)
+            run(commands(LAYOUTS[name], config, workdir, flags), workdir, threads)
             found[name, kind] = outcome(workdir)
             row = {"layout": name, "kind": kind, **apart(found[names[0], kind], found[name, kind])}
             print(line(row), flush=True)
@@ -131,10 +137,11 @@ def main() -> None:
     flags.add_argument("--steps", type=int, default=20, help="outer steps of the short run")
     flags.add_argument("--layouts", default=",".join(LAYOUTS), help="the first is what the others are compared with")
     flags.add_argument("--kinds", default="steps,search", help="steps, search, or both")
+    flags.add_argument("--threads", type=int, default=8, help="of XLA on a CPU, in every layout; 0: its own choice")
     given, settings = flags.parse_known_args()
     kinds = {"steps": [*settings, f"--config.train.steps={given.steps}", *STEPS], "search": [*SEARCH, *settings]}
     kinds = {kind: kinds[kind] for kind in given.kinds.split(",")}
-    rows = compare(given.layouts.split(","), kinds, given.config, given.out)
+    rows = compare(given.layouts.split(","), kinds, given.config, given.out, given.threads)
     (given.out / "device_bar.json").write_text(json.dumps(rows, indent=2) + "\n")
     sys.exit(int(not all(row["holds"] for row in rows)))
 

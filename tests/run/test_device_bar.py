@@ -83,4 +83,9 @@ def test_its_commands_are_of_launch_search(repo, tmp_path):
 
 def test_a_run_that_fails_is_told(tmp_path):
     with pytest.raises(RuntimeError, match=r"exit\(3\) failed; see .*said.txt"):
-        device_bar.run([[sys.executable, "-c", "exit(3)"]], tmp_path)
+        device_bar.run([[sys.executable, "-c", "exit(3)"]], tmp_path, 0)
+
+
+def test_every_layout_has_the_threads_that_are_asked_for(tmp_path):
+    device_bar.run([[sys.executable, "-c", "import os; print(os.environ['NPROC'])"]], tmp_path, 5)
+    assert (tmp_path / "said.txt").read_text() == "5\n"

@@ -25,8 +25,8 @@ from orbax.checkpoint.checkpoint_managers import PreservationPolicy
 
 from atnas_jax.job.faults import Fault
 from atnas_jax.job.files import warn
-from atnas_jax.job.results import versions
 from atnas_jax.job.packed import packed, sum_of, unpacked
+from atnas_jax.job.results import versions
 from atnas_jax.types import PyTree
 
 Checkpoints = ocp.CheckpointManager

@@ -79,6 +79,8 @@ def _one_line(error: Exception) -> str:
         error = device_fault(error)
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror.lower()}"
+    if isinstance(error, OSError) and error.errno in _DISK:  # of a file that was open already, so it has no name
+        return f"{error.strerror.lower()}; mend that and type the same command again"
     text = " ".join(str(error).split())[:LONGEST] or type(error).__name__
     missing = "Configuration is not available because of an earlier failure to load: "
     return "no config could be loaded: " + text.removeprefix(missing) if text.startswith(missing) else text

@@ -94,6 +94,7 @@ def save(manager: Checkpoints, step: int, state: PyTree, meta: dict[str, Any], s
     if latest is not None and step <= latest:
         raise ValueError(f"checkpoint {step} does not follow {latest}, the latest of {manager.directory}")
     named = [(name, leaf, np.array(jax.device_get(leaf))) for name, leaf in _named_leaves(state)]
+    # Without the empty ones, as formats before had them; the template gives those back.
     arrays = {f"{i}": value for i, (_, _, value) in enumerate(named) if value.size}
     note = {"format": FORMAT, "library": versions()["atnas_jax"], "meta": meta, "score": score}
     note |= {"leaves": [_describe(name, leaf) for name, leaf, _ in named], "arrays": sum_of(arrays)}

@@ -69,7 +69,7 @@ def test_differences_that_are_planted_are_found(short, tmp_path, monkeypatch, ca
 
 def test_its_commands_are_of_launch_search(repo, tmp_path):
     shown = subprocess.run(
-        [sys.executable, "-m", "launch.search", "--help"], cwd=repo, capture_output=True, text=True
+        [sys.executable, "-m", "launch.search", "--helpfull"], cwd=repo, capture_output=True, text=True
     ).stdout
     for name, layout in device_bar.LAYOUTS.items():
         calls = device_bar.commands(layout, "configs/quickstart.py", tmp_path, [])
@@ -78,7 +78,8 @@ def test_its_commands_are_of_launch_search(repo, tmp_path):
             layout.devices * layout.processes
         ), name
         for flag in (flag for call in calls for flag in call[3:]):
-            assert f"--{flag.removeprefix('--').split('=')[0]}:" in shown or flag == "--quiet", flag
+            name = flag.removeprefix("--").split("=")[0]
+            assert f"--{name}:" in shown or f"--[no]{name}:" in shown, flag
 
 
 def test_a_run_that_fails_is_told(tmp_path):

@@ -19,7 +19,7 @@ except ImportError as error:
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
-    """Classifier of images that adapts a searched meta-network to each training set, see `run.novel.adapt_to`.
+    """Classifier of images that adapts a searched meta-network to each training set, see `novel.adapt_to`.
 
     X is [n,H,W] or [n,H,W,C] of any size, C 1 or 3, or rows [n,d] of `image_shape`: without one, a row is a square
     grey image where d is a square number, a square of 3 channels where d/3 is, else a strip of one pixel's height.

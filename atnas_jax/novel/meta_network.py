@@ -44,7 +44,7 @@ class MetaNetwork(NamedTuple):
         return load_meta_network(path)
 
     def adapt(self, images: np.ndarray, labels: Sequence[Any] | np.ndarray, **options: Any) -> "AdaptedNetwork":
-        """Adapt to labelled images, see `run.novel.adapt_to`; `adapt_to(self, images, labels, **options)`."""
+        """Adapt to labelled images, see `novel.adapt_to`; `adapt_to(self, images, labels, **options)`."""
         from atnas_jax.novel.novel import adapt_to  # which imports this file
 
         return adapt_to(self, images, labels, **options)

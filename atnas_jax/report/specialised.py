@@ -22,7 +22,7 @@ def write_specialised(folder: str, records: Sequence[dict[str, Any]]) -> str:
 
     Args:
         folder: where to write.
-        records: of `run.specialise.specialise`, one a seed, all of the same data and rows.
+        records: of `many_shot.specialise`, one a seed, all of the same data and rows.
     """
     write_record(folder, "specialise", specialise_table(records), {"schema": SCHEMA, "seeds": list(records)})
     path, first = os.path.join(folder, "specialise.html"), records[0]

@@ -9,6 +9,7 @@ LOWER = {  # program -> settings that its memory grows with
     "fitness": "search.batch, protocol.queries or the widths of the space",
     "score": "protocol.queries or the widths of the space",
 }
+BETWEEN = ("gloo", "nccl", "deadline_exceeded", "coordination")  # of errors in what processes send each other
 ANY = "train.task_batch, search.batch, train.queries or the widths of the space"
 
 
@@ -28,6 +29,10 @@ def device_fault(error: jax.errors.JaxRuntimeError, name: str = "", megabytes: f
     if "RESOURCE_EXHAUSTED" in reason or "out of memory" in reason.lower():
         plan = f", whose plan is {megabytes:,.0f} MB a device" if megabytes else ""
         return Fault(f"there is not memory enough for {name or 'this run'}{plan} ({reason}); lower {lower}")
+    if any(word in reason.lower() for word in BETWEEN):
+        return Fault(
+            f"the processes of this run lost each other ({reason}); start all of them again by the same commands"
+        )
     doing = f"{name} does not compile" if megabytes is None and name else f"{name or 'the run'} failed on the device"
     return Fault(f"{doing} ({reason}); net.conv and net.execution choose other programs, and {lower} are less work")
 

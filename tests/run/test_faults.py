@@ -115,6 +115,12 @@ def test_a_program_that_does_not_compile_says_so():
     assert line.startswith("train_chunk does not compile (INTERNAL: no such kernel)") and "net.conv" in line
 
 
+def test_processes_that_lost_each_other_are_not_taken_for_a_lack_of_memory():
+    error = jax.errors.JaxRuntimeError("UNKNOWN: Gloo context initialization failed: DEADLINE_EXCEEDED: GetKeyValue()")
+    line = str(device_fault(error, "fitness", 3.0))
+    assert line.startswith("the processes of this run lost each other (UNKNOWN: Gloo") and "memory" not in line
+
+
 # Signals and a second run
 
 

@@ -21,10 +21,13 @@ def unpacked(data: np.ndarray, like: dict[str, np.ndarray]) -> dict[str, np.ndar
 
 
 def sum_of(arrays: dict[str, np.ndarray]) -> str:
-    """Return the SHA-256 sum of the names, dtypes, shapes and bytes of arrays, in hexadecimal."""
+    """Return the SHA-256 sum of the names, dtypes, shapes and bytes of arrays, in hexadecimal.
+
+    A scalar counts as of shape (1,), as it always has: the sums of older checkpoints are compared with these.
+    """
     digest = hashlib.sha256()
     for name in sorted(arrays):
-        value = np.asarray(arrays[name])
+        value = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {value.dtype.name} {value.shape} ".encode())
         digest.update(_bytes(value))
     return digest.hexdigest()

@@ -136,6 +136,12 @@ def test_a_newer_format_says_which_version_reads_it_and_an_older_one_is_read(tmp
         assert _restored(tmp_path / name) == 1
 
 
+def test_the_sum_is_that_of_the_checkpoints_that_exist():
+    """Of format 2, a scalar among the arrays: the sum is in every checkpoint, and may never change."""
+    arrays = {"0": np.arange(6, dtype=np.float32).reshape(2, 3), "1": np.array(7, np.int32)}
+    assert sum_of(arrays) == "47aa13fda1b259b56667c9ceca7725467e8fa989af8ecb682c2c1eeaac79dc5f"
+
+
 def test_the_best_is_kept_besides_the_last(tmp_path):
     manager = open_checkpoints(str(tmp_path), keep=2)
     for step, score in ((1, None), (2, 0.5), (3, 0.9), (4, 0.1), (5, 0.2), (6, 0.3)):

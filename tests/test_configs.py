@@ -60,7 +60,7 @@ def _data(config, path):
         protocol = PROTOCOLS[config.data.protocol]
         size, channels = protocol.image_size, protocol.channels
     split = ("meta_train",) * 3 + ("meta_valid",) * 3 + ("meta_test",) * 3
-    labels = np.repeat(np.arange(9), 4 + config.train.shots)
+    labels = np.repeat(np.arange(9), 4 + max(config.train.shots, config.protocol.shots))
     images = np.random.default_rng(0).integers(0, 256, (len(labels), size, size, channels), dtype=np.uint8)
     np.savez(path, images=images, labels=labels, class_split=split)
     return str(path)

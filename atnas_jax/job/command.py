@@ -14,3 +14,12 @@ def keep_command(workdir: str) -> None:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     if spec is not None and spec.name.startswith("launch."):
         write_whole(os.path.join(workdir, FILE), shlex.join(["python", "-m", spec.name, *sys.argv[1:]]) + "\n")
+
+
+def kept_command(folder: str) -> str:
+    """Return the command line that `keep_command` wrote into a folder, or "" where there is none."""
+    path = os.path.join(folder, FILE)
+    if not os.path.exists(path):
+        return ""
+    with open(path, encoding="utf-8") as file:
+        return file.read().strip()

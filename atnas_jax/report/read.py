@@ -9,8 +9,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.evidence import shown
-from atnas_jax.job import command
 from atnas_jax.job.build import make_space
+from atnas_jax.job.command import kept_command
 from atnas_jax.job.config import stored_config
 from atnas_jax.novel import meta_network
 from atnas_jax.run.generations import read_generations
@@ -62,7 +62,7 @@ def read_run(workdir: str) -> Record:
         space=space,
         genotype=None if best is None else from_text(space, best),
         image_shape=tuple(json.loads(str(about["about"]))["image_shape"]) if about else None,
-        command=_text(os.path.join(workdir, command.FILE)),
+        command=kept_command(workdir),
     )
 
 
@@ -75,16 +75,11 @@ def _json(path: str) -> dict[str, Any]:
 
 
 def _rows(path: str) -> list[dict[str, Any]]:
-    # A run that is going on may be in the middle of its last line.
-    return [json.loads(line) for line in _text(path, strip=False).splitlines(True) if line.endswith("\n")]
-
-
-def _text(path: str, strip: bool = True) -> str:
     if not os.path.exists(path):
-        return ""
+        return []
     with open(path, encoding="utf-8") as file:
-        text = file.read()
-    return text.strip() if strip else text
+        # A run that is going on may be in the middle of its last line.
+        return [json.loads(line) for line in file if line.endswith("\n")]
 
 
 def _arrays(path: str, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from atnas_jax.data.npz import load_arrays
-from atnas_jax.job import command
+from atnas_jax.job.command import kept_command
 from atnas_jax.novel.adapt_folder import CSV, PREDICTIONS, QUERIES, SUMMARY
 from atnas_jax.novel.adapted_network import AdaptedNetwork, load_adapted
 from atnas_jax.report.read import Record
@@ -63,7 +63,7 @@ def read_adaptation(folder: str) -> Adaptation:
         labels=labels,
         rows=rows,
         images=images,
-        command=_command(folder),
+        command=kept_command(folder),
     )
 
 
@@ -92,11 +92,3 @@ def _predictions(path: str) -> tuple[tuple[str, ...], np.ndarray]:
     with open(path, **CSV) as file:
         _, *rows = csv.reader(file)
     return tuple(row[0] for row in rows), np.array([row[2:] for row in rows], float)
-
-
-def _command(folder: str) -> str:
-    path = os.path.join(folder, command.FILE)
-    if not os.path.exists(path):
-        return ""
-    with open(path, encoding="utf-8") as file:
-        return file.read().strip()

@@ -38,6 +38,7 @@ def get_config() -> ConfigDict:
 
     config.search.generations = 1
     config.search.population = 2
+    config.search.options.elites = 1
     config.search.episodes = 2
     config.search.anchor = "never"
     config.meta_test.conv4 = False

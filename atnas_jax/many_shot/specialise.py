@@ -15,9 +15,11 @@ tells architectures apart at once, at the price of embedding reference and valid
 once, when a network is done.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from atnas_jax.data.labelled_folder import read_support
@@ -84,6 +86,7 @@ def specialise(
     record = {
         "data": data,
         "meta_network": workdir,
+        "fingerprint": _fingerprint(images, labels, network),
         "classes": list(names),
         "images": dict(zip(("train", "valid", "test"), map(len, chosen))),
         "image_shape": list(network.image_shape),
@@ -96,6 +99,14 @@ def specialise(
     if "scratch" in rows:
         record["reached"] = reached(record["rows"])
     return Specialised(record, found["adapted"], network, images[chosen[3]], names)
+
+
+def _fingerprint(images: np.ndarray, labels: np.ndarray, network: MetaNetwork) -> str:
+    """Return the first 16 hex digits of a SHA-256 over the data, the meta-weights and the population."""
+    digest = hashlib.sha256()
+    for array in (images, labels, network.population, *jax.tree.leaves(network.params)):
+        digest.update(f"{np.shape(array)}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def reached(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:

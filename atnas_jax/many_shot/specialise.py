@@ -93,6 +93,7 @@ def specialise(
         "width": width,
         "depth": depth,
         "seed": seed,
+        "changes": dict(changes or {}),
         "settings": network.config.specialise.to_dict(),
         "rows": {name: trained.row for name, trained in found.items()},
     }

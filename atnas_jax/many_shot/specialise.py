@@ -34,6 +34,17 @@ from atnas_jax.space.slots import random_genotypes
 ROWS = ("adapted", "scratch", "scratch_equal", "random_from_meta", "random")
 
 
+class Task(NamedTuple):
+    """What all seeds of a comparison share."""
+
+    network: MetaNetwork
+    images: np.ndarray  # uint8 [n,H,W,C]
+    labels: np.ndarray  # int32 [n]
+    classes: tuple[str, ...]
+    rows: tuple[str, ...]  # in the order of ROWS
+    about: dict[str, Any]  # what specialise.json says of each seed alike
+
+
 class Specialised(NamedTuple):
     """A network for a whole data set, and how it compares."""
 
@@ -72,6 +83,20 @@ def specialise(
     Raises:
         ValueError, FileNotFoundError: one line that says what does not fit.
     """
+    task = read_task(workdir, data, rows=rows, width=width, depth=depth, changes=changes)
+    return specialise_task(task, seed, note)
+
+
+def read_task(
+    workdir: str,
+    data: str,
+    *,
+    rows: Sequence[str] = ROWS,
+    width: int = 1,
+    depth: int = 0,
+    changes: dict[str, Any] | None = None,
+) -> Task:
+    """Read what all seeds of a comparison share; arguments and errors as of `specialise`."""
     if "adapted" not in rows or (unknown := [name for name in rows if name not in ROWS]):
         given = unknown[0] if "adapted" in rows else "adapted is missing"
         raise ValueError(f"rows: {given}; give adapted and some of {', '.join(ROWS[1:])}")
@@ -80,26 +105,31 @@ def specialise(
     network.config.update_from_flattened_dict(changes or {})
     check_config(network.config)
     images, labels, names = read_support(data, network.image_shape[0], network.image_shape[-1])
-    parts, chosen = part_data(images, labels, network.normalise, network.config.specialise, seed)
-    bench = make_bench(network, parts, len(names), seed, (width, depth), note)
-    found = {name: METHODS[name](bench) for name in ROWS if name in rows}
-    record = {
+    about = {
         "data": data,
         "meta_network": workdir,
         "fingerprint": _fingerprint(images, labels, network),
         "classes": list(names),
-        "images": dict(zip(("train", "valid", "test"), map(len, chosen))),
         "image_shape": list(network.image_shape),
         "width": width,
         "depth": depth,
-        "seed": seed,
         "changes": dict(changes or {}),
         "settings": network.config.specialise.to_dict(),
-        "rows": {name: trained.row for name, trained in found.items()},
     }
-    if "scratch" in rows:
+    return Task(network, images, labels, names, tuple(name for name in ROWS if name in rows), about)
+
+
+def specialise_task(task: Task, seed: int, note: Callable[[str], None] = lambda line: None) -> Specialised:
+    """Adapt, train and compare; `seed` and `note` as of `specialise`."""
+    network, about = task.network, task.about
+    parts, chosen = part_data(task.images, task.labels, network.normalise, network.config.specialise, seed)
+    bench = make_bench(network, parts, len(task.classes), seed, (about["width"], about["depth"]), note)
+    found = {name: METHODS[name](bench) for name in task.rows}
+    images = dict(zip(("train", "valid", "test"), map(len, chosen)))
+    record = about | {"images": images, "seed": seed, "rows": {name: trained.row for name, trained in found.items()}}
+    if "scratch" in task.rows:
         record["reached"] = reached(record["rows"])
-    return Specialised(record, found["adapted"], network, images[chosen[3]], names)
+    return Specialised(record, found["adapted"], network, task.images[chosen[3]], task.classes)
 
 
 def _fingerprint(images: np.ndarray, labels: np.ndarray, network: MetaNetwork) -> str:

@@ -66,6 +66,7 @@ def _kept(path: str, task: Task) -> dict[int, dict[str, Any]]:
 
 
 def _compared(about: Mapping[str, Any], rows: Sequence[str]) -> dict[str, Any]:
-    names = ("fingerprint", "classes", "image_shape", "width", "depth", "changes")
+    # Where data and meta-network lie may differ; the fingerprint says what they are.
+    names = ("fingerprint", "classes", "image_shape", "width", "depth")
     settings = {f"specialise.{name}": value for name, value in about.get("settings", {}).items()}
-    return {name: about.get(name) for name in names} | settings | {"rows": sorted(rows)}
+    return {name: about.get(name) for name in names} | about.get("changes", {}) | settings | {"rows": sorted(rows)}

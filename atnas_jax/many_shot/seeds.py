@@ -8,6 +8,8 @@ from atnas_jax.job.files import read_json
 from atnas_jax.many_shot.specialise import Specialised, Task, specialise_task
 
 FILE = "specialise.json"
+SCHEMA = 3
+_CURE = "give another --out, or leave it out of --known"
 
 
 def specialise_seeds(
@@ -52,15 +54,19 @@ def _in_order(records: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _kept(path: str, task: Task) -> dict[int, dict[str, Any]]:
     """Return seed -> record of a file; all must be of this task."""
-    records = read_json(path, "give another --out, or leave it out of --known").get("seeds", [])
-    here = _compared(task.about, task.rows)
+    file = read_json(path, _CURE)
+    if file.get("schema") != SCHEMA:
+        raise ValueError(
+            f"{path} is of schema {file.get('schema')}, of another version; this one has {SCHEMA}; {_CURE}"
+        )
+    records, here = file["seeds"], _compared(task.about, task.rows)
     for record in records:
         there = _compared(record, record.get("rows", ()))
         differ = [name for name in sorted(here | there) if here.get(name) != there.get(name)]
         if differ:
             raise ValueError(
                 f"{path} is of another comparison, {differ[0]} is {there.get(differ[0])} and here "
-                f"{here.get(differ[0])}; give another --out, or leave it out of --known"
+                f"{here.get(differ[0])}; {_CURE}"
             )
     return {record["seed"]: record for record in records}
 

@@ -12,7 +12,8 @@ All search one space with one strategy for as many generations of as many candid
 recipe for the same number of steps. A candidate's fitness is its accuracy on valid after its few steps of training,
 each from the same weights. With meta-weights none are needed: the head that starts as the prototypes of the reference
 tells architectures apart at once, at the price of embedding reference and valid. Valid alone chooses; test is scored
-once, when a network is done.
+when a network is done, as it is and as it was at each validation. What chose is too good: of many candidates the best
+on valid is in part the luckiest there, the more so the more they differ. Test knows nothing of that.
 """
 
 import hashlib
@@ -179,9 +180,9 @@ def _random(which: str) -> Callable[[Bench], Trained]:
             found.append(train(bench, start, genotype, none | {"curve": []}))
         rows = [trained.row for trained in found]
         mean = {name: float(np.mean([row[name] for row in rows])) for name in ("train_s", "valid", "test", "compile_s")}
-        curve = np.mean([row["curve"] for row in rows], 0).tolist()
+        curves = {name: np.mean([row[name] for row in rows], 0).tolist() for name in ("curve", "test_curve")}
         tests = [row["test"] for row in rows]
-        row = rows[0] | mean | {"curve": curve, "tests": tests, "genotypes": [row["genotype"] for row in rows]}
+        row = rows[0] | mean | curves | {"tests": tests, "genotypes": [row["genotype"] for row in rows]}
         bench.note(_line(which, row))
         return found[0]._replace(row=row)
 

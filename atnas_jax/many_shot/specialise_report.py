@@ -15,11 +15,7 @@ NAMES = {
     "random": "random architectures, random weights",
 }
 
-OF = {  # what is compared -> words
-    "test": "{row} - {minus}, test, at the end",
-    "valid": "{row} - {minus}, valid, at the end",
-    "valid_at_tenth": "{row} after " + f"{TENTH:.0%}" + " of {minus}'s search - {minus} at the end, valid",
-}
+PARTS = {"valid": "reached", "test": "reached_test"}  # part of the data -> its key in what `over_seeds` returns
 CORRECTED = "for seeds that split the same images"
 
 
@@ -30,7 +26,7 @@ def specialise_table(records: Sequence[dict[str, Any]]) -> str:
         lines.append(sentence(records, "adapted"))
     if len(records) > 1:
         lines += _together(over_seeds(records))
-    lines.append("seconds are without compiling; valid chose the architectures, test was scored once a network")
+    lines.append("seconds are without compiling; valid chose the architectures, test chose nothing")
     return "\n".join(lines)
 
 
@@ -71,7 +67,7 @@ def _together(found: dict[str, Any]) -> list[str]:
         lines.append("reached: the mean curve is at the mean with which scratch ended; stays: and never below it again")
         lines.append("differences of the same seeds, points ± 95 % (in brackets: " + CORRECTED + ")")
         lines += [f"{difference_name(one):78}{difference_words(one):>22}" for one in found["differences"]]
-        lines.append(together_sentence(found, "adapted"))
+        lines += [together_sentence(found, "adapted", part) for part in PARTS]
     return lines
 
 
@@ -87,7 +83,9 @@ def plus_minus(cell: dict[str, Any], sign: str = "") -> str:
 
 def difference_name(one: dict[str, Any]) -> str:
     """Return what is compared in a difference of `over_seeds`."""
-    return OF[one["of"]].format(row=one["row"], minus=one["minus"])
+    part, _, tenth = one["of"].partition("_")
+    after = f" after {TENTH:.0%} of scratch's search" if tenth else " at the end"
+    return f"{part}: {one['row']}{after} - {one['minus']} at the end"
 
 
 def difference_words(one: dict[str, Any]) -> str:
@@ -99,10 +97,11 @@ def _or_never(seconds: float | None) -> str:
     return "never" if seconds is None else f"{seconds:.1f}"
 
 
-def together_sentence(found: dict[str, Any], name: str) -> str:
+def together_sentence(found: dict[str, Any], name: str, part: str = "valid") -> str:
     """Return in words when the mean curve of a row reached the mean with which the search from scratch ended."""
-    crossed, number = found["reached"]["rows"][name], len(found["seeds"])
-    aim = f"{100 * found['reached']['accuracy']:.2f} ± {100 * found['reached']['ci95']:.2f} % on valid"
+    reached, number = found[PARTS[part]], len(found["seeds"])
+    crossed = reached["rows"][name]
+    aim = f"{100 * reached['accuracy']:.2f} ± {100 * reached['ci95']:.2f} % on {part}"
     begin = f"{NAMES[name]}: over {number} seeds its mean curve"
     if crossed["seconds"] is None:
         return f"{begin} never reached {aim}, the mean with which the search from scratch ended"

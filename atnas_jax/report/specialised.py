@@ -9,10 +9,11 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from atnas_jax.job.files import write_record, write_whole
 from atnas_jax.many_shot.over_seeds import over_seeds
-from atnas_jax.many_shot.seeds import FILE
+from atnas_jax.many_shot.seeds import FILE, SCHEMA
 from atnas_jax.many_shot.specialise_report import (
     CORRECTED,
     NAMES,
+    PARTS,
     difference_name,
     difference_words,
     plus_minus,
@@ -27,7 +28,6 @@ from atnas_jax.report.html import Section, escape, figures, page, paragraph, tab
 from atnas_jax.report.page import FIGURES
 from atnas_jax.report.style import DASHES, LINES, new_figure, saver, short, styled
 
-SCHEMA = 3
 TICKS = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9)  # accuracies, %
 
 
@@ -49,7 +49,8 @@ def write_specialised(folder: str, records: Sequence[dict[str, Any]]) -> str:
     name = os.path.basename(first["data"].rstrip("/"))
     lead = paragraph(f"{title(first)}. Meta-network: {first['meta_network']}.")
     if "reached" in first:
-        told = [sentence(records, "adapted")] + ([together_sentence(together, "adapted")] if together else [])
+        told = [sentence(records, "adapted")]
+        told += [together_sentence(together, "adapted", part) for part in PARTS] if together else []
         lead = "".join(f"<p><b>{escape(_capital(words))}.</b></p>" for words in told) + lead
     foot = "Written by python -m launch.specialise. The figures are in figures/, the numbers in specialise.json."
     write_whole(path, page(f"Specialised to {name}", lead, sections, foot))
@@ -81,7 +82,8 @@ def _together(found: dict[str, Any], first: dict[str, Any], save) -> Section:
     head = ("", "valid, %", "test, %", "search, s", "training, s")
     body = figures([picture]) + paragraph(words) + table(head, rows)
     if "reached" in found:
-        body += "".join(paragraph(f"{_capital(together_sentence(found, name))}.") for name in found["rows"])
+        told = [together_sentence(found, name, part) for name in found["rows"] for part in PARTS]
+        body += "".join(paragraph(f"{_capital(words)}.") for words in told)
         body += paragraph(f"Differences of the same seeds, in points ± 95 % (in brackets: {CORRECTED}).")
         body += table(("", "points"), [(difference_name(one), difference_words(one)) for one in found["differences"]])
     return Section("together", "All seeds together", body)
@@ -128,7 +130,7 @@ def _rows(records: Sequence[dict[str, Any]]) -> Section:
         for name in records[0]["rows"]
     ]  # fmt: skip
     of = f"Means over {len(records)} seeds. " if len(records) > 1 else ""
-    words = f"{of}Valid chose the architectures and test was scored once a network. Chance is {1 / _ways(records):.0%}."
+    words = f"{of}Valid chose the architectures, test nothing. Chance is {1 / _ways(records):.0%}."
     head = ("", "valid, %", "test, %", "params", "candidates", "search, s", "training, s")
     return Section("rows", "At the end", paragraph(words) + table(head, rows))
 

@@ -51,6 +51,7 @@ def _record(seed: int, adapted: list[float], scratch: list[float], tests: tuple[
         return {
             **{"curve": curve, "evaluations": 2, "search_s": begin, "train_s": begin / 2, "params": 9, "macs": 9},
             **{"valid": accuracies[-1], "test": test, "genotype": "chain:d1/conv3-4"},
+            "test_curve": [[begin * 1.2, test - 0.1], [begin * 1.5, test]],
         }
 
     rows = {"adapted": row(2.0, adapted, tests[0]), "scratch": row(40.0, scratch, tests[1])}
@@ -77,8 +78,11 @@ def test_the_mean_tells_beside_the_seeds(records):
     crossed = found["reached"]["rows"]
     assert crossed["adapted"] == pytest.approx({"seconds": 3.0, "share": 0.075, "stays_s": 3.0, "stays_share": 0.075})
     assert crossed["scratch"]["seconds"] == 60.0  # it ends on its own mean
+    assert found["reached_test"]["accuracy"] == pytest.approx(0.85)
+    assert found["reached_test"]["rows"]["adapted"]["share"] == pytest.approx(0.075)
     values = {one["of"]: one["values"] for one in found["differences"] if one["row"] == "adapted"}
     assert values["test"] == pytest.approx([0.1, -0.1])
+    assert values["test_at_tenth"] == pytest.approx([0.1, -0.1])
     assert values["valid"] == pytest.approx([0.1, -0.05])
     assert values["valid_at_tenth"] == pytest.approx([0.1, -0.05])  # 4 s: the last point of adapted
     ratio = {one["of"]: one["ci95_corrected"] / one["ci95"] for one in found["differences"]}
@@ -91,19 +95,22 @@ def test_what_comes_after_a_tenth_does_not_count(records):
     for record in late:
         curve = record["rows"]["adapted"]["curve"]
         record["rows"]["adapted"]["curve"] = [*curve[:3], [4.1, 0.99]]
-    at_tenth = next(one for one in over_seeds(late)["differences"] if one["of"] == "valid_at_tenth")
-    assert at_tenth["values"] == pytest.approx([0.95 - 0.85, 0.75 - 0.9])
+        record["rows"]["adapted"]["test_curve"] = [[2.4, 0.7], [4.1, 0.99]]
+    values = {one["of"]: one["values"] for one in over_seeds(late)["differences"]}
+    assert values["valid_at_tenth"] == pytest.approx([0.95 - 0.85, 0.75 - 0.9])
+    assert values["test_at_tenth"] == pytest.approx([0.7 - 0.8, 0.7 - 0.9])
 
 
 def test_text_and_page_say_both(records, tmp_path):
     text, found = specialise_table(records), over_seeds(records)
     page = open(write_specialised(str(tmp_path), records)).read()
     alone, together = sentence(records, "adapted"), together_sentence(found, "adapted")
-    assert "in 1 of 2 seeds it reached" in alone and "7.5% of the 40.0 s" in together
-    assert all(words in text and words[1:] in page for words in (alone, together))
+    tested = together_sentence(found, "adapted", "test")
+    assert "in 1 of 2 seeds it reached" in alone and "7.5% of the 40.0 s" in together and "% on test" in tested
+    assert all(words in text and words[1:] in page for words in (alone, together, tested))
     assert "+0.00 ± 127.06 (± 179.69)" in text and "+0.00 ± 127.06 (± 179.69)" in page
     assert text.count("seed 3") == text.count("seed 4") == 1 and "never" in text
-    assert max(map(len, text.split("\n")[:-4])) <= 110
+    assert max(len(line) for line in text.split("\n") if not line.startswith("adapted from")) <= 105
     assert (tmp_path / "figures" / "specialise_mean.png").stat().st_size > 10_000
     one = specialise_table(records[:1])
     assert "together" not in one and "together" not in open(write_specialised(str(tmp_path), records[:1])).read()

@@ -129,6 +129,7 @@ def test_the_network_learns_and_is_compared(found, tmp_path):
     for name, row in rows.items():
         seconds, accuracies = zip(*row["curve"], strict=True)
         assert len(seconds) == row["evaluations"] + 2 and list(seconds) == sorted(seconds)
+        assert [at for at, _ in row["test_curve"]] == list(seconds)[-2:] and row["test_curve"][-1][1] == row["test"]
         assert accuracies[-1] == row["valid"] and (row["search_s"] > 0) == (name != "random")
     for name in ("adapted", "scratch"):  # two generations of four each, elites are not evaluated again
         assert 4 <= rows[name]["evaluations"] <= 8
@@ -166,8 +167,9 @@ def test_seeds_that_are_done_are_not_run_again(found, finished, data, tmp_path):
     assert [record["seed"] for record in records] == [0, 2] and not ran
     assert records[0] == json.loads(json.dumps(found.record))
     small = read_task(finished.workdir, data("whole"), rows=("adapted",), changes=QUICK)
+    one = {name: value for name, value in found.record.items() if name != "reached"}
     alone = str(tmp_path / "alone")
-    write_specialised(alone, [found.record | {"rows": {"adapted": found.record["rows"]["adapted"]}, "seed": 2}])
+    write_specialised(alone, [one | {"rows": {"adapted": one["rows"]["adapted"]}, "seed": 2}])
     records = specialise_seeds(small, alone, (0, 2), **options)
     assert ran == [(0, [0, 2])]  # run, and put in order
     again, before = records[0]["rows"]["adapted"], found.record["rows"]["adapted"]

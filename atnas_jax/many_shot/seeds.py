@@ -56,9 +56,7 @@ def _kept(path: str, task: Task) -> dict[int, dict[str, Any]]:
     """Return seed -> record of a file; all must be of this task."""
     file = read_json(path, _CURE)
     if file.get("schema") != SCHEMA:
-        raise ValueError(
-            f"{path} is of schema {file.get('schema')}, of another version; this one has {SCHEMA}; {_CURE}"
-        )
+        raise ValueError(f"{path} has schema {file.get('schema')}, this version writes {SCHEMA}; {_CURE}")
     records, here = file["seeds"], _compared(task.about, task.rows)
     for record in records:
         there = _compared(record, record.get("rows", ()))

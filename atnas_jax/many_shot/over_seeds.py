@@ -39,7 +39,7 @@ def over_seeds(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "train_s", "params": means, "valid", "test": see `mean_interval`, "test_curve": mean curve of the training}}},
         and where `scratch` is among the rows "reached": {"accuracy" with which scratch ended, its "ci95", "rows":
         {name: see `crossing`}}; "reached_test": the same of test; "differences": of every other row less scratch, see
-        `paired_difference`, each with "row", "minus" and "of": a key of SCORES.
+        `paired_difference`, each with "row", "minus" and "of": a key of SCORES; without those that a seed does not know.
     """
     if len(records) < 2:
         return None
@@ -52,7 +52,8 @@ def over_seeds(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         found["reached"] = _reached(found["rows"], "valid", "curve")
         found["reached_test"] = _reached(found["rows"], "test", "test_curve")
         others = [name for name in names if name != "scratch"]
-        found["differences"] = [_difference(records, name, of) for name in others for of in SCORES]
+        pairs = [_difference(records, name, of) for name in others for of in SCORES]
+        found["differences"] = [pair for pair in pairs if pair]
     return found
 
 
@@ -111,9 +112,9 @@ def crossing(curve: Sequence[Sequence[float]], aim: float, whole: float) -> dict
     return {"seconds": first, "share": shares[0], "stays_s": stays, "stays_share": shares[1]}
 
 
-def at_time(curve: Sequence[Sequence[float]], seconds: float) -> float:
-    """Return the last accuracy of a curve, [[seconds, accuracy]], that was known after so many seconds; 0 if none."""
-    return next((accuracy for at, accuracy in reversed(curve) if at <= seconds), 0.0)
+def at_time(curve: Sequence[Sequence[float]], seconds: float) -> float | None:
+    """Return the last accuracy of a curve, [[seconds, accuracy]], that was known after so many seconds, or None."""
+    return next((accuracy for at, accuracy in reversed(curve) if at <= seconds), None)
 
 
 def _reached(rows: Mapping[str, Any], part: str, curve: str) -> dict[str, Any]:
@@ -130,11 +131,14 @@ def _mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"curve": curve, "evaluations": searched, "test_curve": tests, **means, **ends}
 
 
-def _end(part: str) -> Callable[[Mapping[str, Any], str], float]:
+Score = Callable[[Mapping[str, Any], str], float | None]  # (rows of a seed, name) -> accuracy, None: not known yet
+
+
+def _end(part: str) -> Score:
     return lambda rows, name: rows[name][part]
 
 
-def _at_tenth(curve: str) -> Callable[[Mapping[str, Any], str], float]:
+def _at_tenth(curve: str) -> Score:
     return lambda rows, name: at_time(rows[name][curve], TENTH * rows["scratch"]["search_s"])
 
 
@@ -146,10 +150,12 @@ SCORES = {  # what is compared -> of a row, and of scratch, which has ended
 }
 
 
-def _difference(records: Sequence[Mapping[str, Any]], name: str, of: str) -> dict[str, Any]:
+def _difference(records: Sequence[Mapping[str, Any]], name: str, of: str) -> dict[str, Any] | None:
     mine, its = SCORES[of]
     images, part = records[0]["images"], of.removesuffix("_at_tenth")
     values = [mine(record["rows"], name) for record in records]
     others = [its(record["rows"], "scratch") for record in records]
+    if None in values:
+        return None
     found = paired_difference(values, others, images[part] / images["train"])
     return {"row": name, "minus": "scratch", "of": of} | found

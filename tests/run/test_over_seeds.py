@@ -42,7 +42,7 @@ def test_a_crossing_and_one_that_stays():
     assert crossing(curve[:3], 0.9, 40.0) == {"seconds": 2.0, "share": 0.05, "stays_s": None, "stays_share": None}
     assert crossing(curve, 0.96, 40.0)["seconds"] is None
     assert crossing(curve, 0.1 + 0.8 + 1e-16, 40.0)["seconds"] == 2.0
-    assert [at_time(curve, seconds) for seconds in (0.5, 2.0, 3.9, 9.0)] == [0.0, 0.9, 0.8, 0.95]
+    assert [at_time(curve, seconds) for seconds in (0.5, 2.0, 3.9, 9.0)] == [None, 0.9, 0.8, 0.95]
 
 
 def _record(seed: int, adapted: list[float], scratch: list[float], tests: tuple[float, float]) -> dict:
@@ -99,6 +99,8 @@ def test_what_comes_after_a_tenth_does_not_count(records):
     values = {one["of"]: one["values"] for one in over_seeds(late)["differences"]}
     assert values["valid_at_tenth"] == pytest.approx([0.95 - 0.85, 0.75 - 0.9])
     assert values["test_at_tenth"] == pytest.approx([0.7 - 0.8, 0.7 - 0.9])
+    late[0]["rows"]["adapted"]["test_curve"][0][0] = 4.05  # no network yet in that seed
+    assert "test_at_tenth" not in {one["of"] for one in over_seeds(late)["differences"]}
 
 
 def test_text_and_page_say_both(records, tmp_path):

@@ -39,7 +39,7 @@ def over_seeds(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "train_s", "params": means, "valid", "test": see `mean_interval`, "test_curve": mean curve of the training}}},
         and where `scratch` is among the rows "reached": {"accuracy" with which scratch ended, its "ci95", "rows":
         {name: see `crossing`}}; "reached_test": the same of test; "differences": of every other row less scratch, see
-        `paired_difference`, each with "row", "minus" and "of": a key of SCORES; without those that a seed does not know.
+        `paired_difference`, each with "row", "minus" and "of": a key of SCORES, without what a seed does not know.
     """
     if len(records) < 2:
         return None

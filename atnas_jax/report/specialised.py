@@ -67,12 +67,19 @@ def _together(found: dict[str, Any], first: dict[str, Any], save) -> Section:
         " The dashed line is the mean accuracy with which the search from scratch ended, the band its 95 % interval "
         "over seeds; a ring is where a mean curve first reached it."
     )
-    picture = save(
-        "specialise_mean", seconds_figure(found | {"images": first["images"]}),
+    mean = found | {"images": first["images"]}
+    valid = save(
+        "specialise_mean", seconds_figure(mean),
         "Mean accuracy on valid against mean seconds",
         f"Mean of {seeds_words(found)}, point by point: each candidate of a search, each validation of a training; a "
         f"search that ended with fewer candidates stands at its last. A filled dot is where the search ends."
         f"{band * ('reached' in found)}",
+    )  # fmt: skip
+    trained = {name: row | {"curve": row["test_curve"], "evaluations": 0} for name, row in found["rows"].items()}
+    mean |= {"rows": trained} | ({"reached": found["reached_test"]} if "reached" in found else {})
+    test = save(
+        "specialise_mean_test", seconds_figure(mean, "test"), "Mean accuracy on test against mean seconds",
+        f"The same on test, of the networks while they train. Nothing was chosen by it.{band * ('reached' in found)}",
     )  # fmt: skip
     rows = [
         (NAMES[name], *map(plus_minus, (row["valid"], row["test"])), f"{row['search_s']:.1f}", f"{row['train_s']:.1f}")
@@ -80,7 +87,7 @@ def _together(found: dict[str, Any], first: dict[str, Any], save) -> Section:
     ]
     words = f"Means of {seeds_words(found)}, with 95 % intervals over seeds (t)."
     head = ("", "valid, %", "test, %", "search, s", "training, s")
-    body = figures([picture]) + paragraph(words) + table(head, rows)
+    body = figures([valid, test]) + paragraph(words) + table(head, rows)
     if "reached" in found:
         told = [together_sentence(found, name, part) for name in found["rows"] for part in PARTS]
         body += "".join(paragraph(f"{_capital(words)}.") for words in told)
@@ -156,11 +163,11 @@ def _settings(record: dict[str, Any]) -> Section:
 
 
 @styled
-def seconds_figure(record: dict[str, Any]):
-    """Draw accuracy on valid, by the logarithm of its error, against total seconds."""
+def seconds_figure(record: dict[str, Any], part: str = "valid"):
+    """Draw accuracy on a part of the data, by the logarithm of its error, against total seconds."""
     figure = new_figure(4.4)
     axes = figure.subplots()
-    least = 50 / record["images"]["valid"]  # %, half an image
+    least = 50 / record["images"][part]  # %, half an image
 
     def height(accuracy):
         return -np.log10(np.maximum(100 - 100 * np.asarray(accuracy), least))
@@ -174,7 +181,7 @@ def seconds_figure(record: dict[str, Any]):
         axes.axhspan(height(aim - half), height(aim + half), color="0.5", alpha=0.2, linewidth=0, zorder=0)
     seen = [accuracy for row in record["rows"].values() for _, accuracy in row["curve"]]
     limits = (height(max(0.0, min(seen))) - 0.05, height(max(seen)) + 0.1)
-    axes.set(xscale="log", xlabel="total seconds, without compiling", ylabel="accuracy on valid, %", ylim=limits)
+    axes.set(xscale="log", xlabel="total seconds, without compiling", ylabel=f"accuracy on {part}, %", ylim=limits)
     ticks = [tick for tick in TICKS if limits[0] <= height(tick / 100) <= limits[1]]
     axes.yaxis.set_major_locator(FixedLocator([float(height(tick / 100)) for tick in ticks]))
     axes.yaxis.set_minor_locator(NullLocator())

@@ -113,6 +113,7 @@ def test_text_and_page_say_both(records, tmp_path):
     assert "+0.00 ± 127.06 (± 179.69)" in text and "+0.00 ± 127.06 (± 179.69)" in page
     assert text.count("seed 3") == text.count("seed 4") == 1 and "never" in text
     assert max(len(line) for line in text.split("\n") if not line.startswith("adapted from")) <= 105
-    assert (tmp_path / "figures" / "specialise_mean.png").stat().st_size > 10_000
+    figures = [tmp_path / "figures" / f"specialise_mean{part}.png" for part in ("", "_test")]
+    assert all(figure.stat().st_size > 10_000 for figure in figures)
     one = specialise_table(records[:1])
     assert "together" not in one and "together" not in open(write_specialised(str(tmp_path), records[:1])).read()

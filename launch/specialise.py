@@ -3,12 +3,17 @@
 python -m launch.specialise --workdir=glyphs-gray --data=DIR --out=DIR
 
 Compared with a search from scratch in the same space and with random architectures: accuracy against total seconds.
+A seed that is done is kept in --out and not run again. Seeds may run apart, each to an --out of its own; --known joins
+them.
 """
+
+import os
 
 from absl import flags
 
 from atnas_jax.export.write import export_trained
-from atnas_jax.many_shot.specialise import ROWS, specialise
+from atnas_jax.many_shot.seeds import specialise_seeds
+from atnas_jax.many_shot.specialise import ROWS, read_task
 from atnas_jax.many_shot.specialise_report import specialise_table
 from atnas_jax.report.specialised import write_specialised
 from launch import _main
@@ -24,23 +29,30 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of split, searches and trainings.", low
 _SEEDS = flags.DEFINE_integer(
     "seeds", 1, "Seeds to compare with, from --seed on; network/ is of the first.", lower_bound=1
 )
+_KNOWN = flags.DEFINE_list("known", [], "Other --out folders of this comparison, whose seeds are taken over.")
 
 
 def main(_: list[str]) -> None:
     """Specialise, write the comparison and the network, and print the table."""
     changes = {} if _STEPS.value is None else {"specialise.steps": _STEPS.value}
-    found = [
-        specialise(
-            _WORKDIR.value, _DATA.value, rows=_ROWS.value, width=_WIDTH.value, depth=_DEPTH.value, seed=seed,
-            changes=changes, note=lambda line: print(line, flush=True),
-        )
-        for seed in range(_SEED.value, _SEED.value + _SEEDS.value)
-    ]  # fmt: skip
-    records = [one.record for one in found]
+    task = read_task(
+        _WORKDIR.value, _DATA.value, rows=_ROWS.value, width=_WIDTH.value, depth=_DEPTH.value, changes=changes
+    )
+
+    network = os.path.join(_OUT.value, "network")
+
+    def done(records, found):
+        if found.record["seed"] == records[0]["seed"] or not os.path.exists(network):
+            export_trained(found, network)
+        write_specialised(_OUT.value, records)
+
+    seeds = range(_SEED.value, _SEED.value + _SEEDS.value)
+    records = specialise_seeds(
+        task, _OUT.value, seeds, done, known=_KNOWN.value, note=lambda line: print(line, flush=True)
+    )
     page = write_specialised(_OUT.value, records)
-    export_trained(found[0], f"{_OUT.value}/network")
     print(specialise_table(records))
-    print(f"wrote {page}, specialise.txt, specialise.json, figures/ and network/")
+    print(f"wrote {page}, specialise.txt, specialise.json, figures/" + " and network/" * os.path.exists(network))
 
 
 if __name__ == "__main__":

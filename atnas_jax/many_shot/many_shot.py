@@ -147,15 +147,17 @@ def train(bench: Bench, start: Start, genotype: np.ndarray, searched: dict[str, 
     no_mask = jnp.zeros(())
     before = bench.clock["compile_s"]
     begin, advance, valid = _programs(step, bench.clock, settings)
-    seconds, curve = stopwatch(bench.clock), []
+    seconds, curve, kept = stopwatch(bench.clock), [], []
     training = begin(body, start.log_temperature - np.log(bench.grown[0]), no_mask, bench.data)
     for now in range(0, settings.steps, settings.every):
         steps = jnp.asarray(min(settings.every, settings.steps - now))
         training = advance(training, no_mask, bench.data, steps, jnp.asarray(bench.seed))
         accuracy = float(valid(training.params, no_mask, bench.data))
         curve.append([searched["search_s"] + seconds(), accuracy])
+        kept.append(training.params)
     train_s = seconds()
     test = compiled(lambda params, data: step.score(params, None, data, data.test)[0], bench.clock)
+    tests = [float(test(params, bench.data)) for params in kept]  # off the clock, and too late to choose anything
     cost = make_cost(network.config, space, network.image_shape, bench.ways)(jnp.asarray(grown))
     row = {
         "genotype": to_text(space, grown),
@@ -166,8 +168,9 @@ def train(bench: Bench, start: Start, genotype: np.ndarray, searched: dict[str, 
         "train_s": train_s,
         "compile_s": bench.clock["compile_s"] - before,
         "valid": curve[-1][1],
-        "test": float(test(training.params, bench.data)),
+        "test": tests[-1],
         "curve": searched["curve"] + curve,
+        "test_curve": [[at, accuracy] for (at, _), accuracy in zip(curve, tests, strict=True)],
     }
     return Trained(space, grown, training.params, row)
 

@@ -12,12 +12,15 @@ All search one space with one strategy for as many generations of as many candid
 recipe for the same number of steps. A candidate's fitness is its accuracy on valid after its few steps of training,
 each from the same weights. With meta-weights none are needed: the head that starts as the prototypes of the reference
 tells architectures apart at once, at the price of embedding reference and valid. Valid alone chooses; test is scored
-once, when a network is done.
+when a network is done, as it is and as it was at each validation. What chose is too good: of many candidates the best
+on valid is in part the luckiest there, the more so the more they differ. Test knows nothing of that.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from atnas_jax.data.labelled_folder import read_support
@@ -30,6 +33,17 @@ from atnas_jax.rng import stream
 from atnas_jax.space.slots import random_genotypes
 
 ROWS = ("adapted", "scratch", "scratch_equal", "random_from_meta", "random")
+
+
+class Task(NamedTuple):
+    """What all seeds of a comparison share."""
+
+    network: MetaNetwork
+    images: np.ndarray  # uint8 [n,H,W,C]
+    labels: np.ndarray  # int32 [n]
+    classes: tuple[str, ...]
+    rows: tuple[str, ...]  # in the order of ROWS
+    about: dict[str, Any]  # what specialise.json says of each seed alike
 
 
 class Specialised(NamedTuple):
@@ -70,6 +84,20 @@ def specialise(
     Raises:
         ValueError, FileNotFoundError: one line that says what does not fit.
     """
+    task = read_task(workdir, data, rows=rows, width=width, depth=depth, changes=changes)
+    return specialise_task(task, seed, note)
+
+
+def read_task(
+    workdir: str,
+    data: str,
+    *,
+    rows: Sequence[str] = ROWS,
+    width: int = 1,
+    depth: int = 0,
+    changes: dict[str, Any] | None = None,
+) -> Task:
+    """Read what all seeds of a comparison share; arguments and errors as of `specialise`."""
     if "adapted" not in rows or (unknown := [name for name in rows if name not in ROWS]):
         given = unknown[0] if "adapted" in rows else "adapted is missing"
         raise ValueError(f"rows: {given}; give adapted and some of {', '.join(ROWS[1:])}")
@@ -78,24 +106,39 @@ def specialise(
     network.config.update_from_flattened_dict(changes or {})
     check_config(network.config)
     images, labels, names = read_support(data, network.image_shape[0], network.image_shape[-1])
-    parts, chosen = part_data(images, labels, network.normalise, network.config.specialise, seed)
-    bench = make_bench(network, parts, len(names), seed, (width, depth), note)
-    found = {name: METHODS[name](bench) for name in ROWS if name in rows}
-    record = {
+    about = {
         "data": data,
         "meta_network": workdir,
+        "fingerprint": _fingerprint(images, labels, network),
         "classes": list(names),
-        "images": dict(zip(("train", "valid", "test"), map(len, chosen))),
         "image_shape": list(network.image_shape),
         "width": width,
         "depth": depth,
-        "seed": seed,
+        "changes": dict(changes or {}),
         "settings": network.config.specialise.to_dict(),
-        "rows": {name: trained.row for name, trained in found.items()},
     }
-    if "scratch" in rows:
+    return Task(network, images, labels, names, tuple(name for name in ROWS if name in rows), about)
+
+
+def specialise_task(task: Task, seed: int, note: Callable[[str], None] = lambda line: None) -> Specialised:
+    """Adapt, train and compare; `seed` and `note` as of `specialise`."""
+    network, about = task.network, task.about
+    parts, chosen = part_data(task.images, task.labels, network.normalise, network.config.specialise, seed)
+    bench = make_bench(network, parts, len(task.classes), seed, (about["width"], about["depth"]), note)
+    found = {name: METHODS[name](bench) for name in task.rows}
+    images = dict(zip(("train", "valid", "test"), map(len, chosen)))
+    record = about | {"images": images, "seed": seed, "rows": {name: trained.row for name, trained in found.items()}}
+    if "scratch" in task.rows:
         record["reached"] = reached(record["rows"])
-    return Specialised(record, found["adapted"], network, images[chosen[3]], names)
+    return Specialised(record, found["adapted"], network, task.images[chosen[3]], task.classes)
+
+
+def _fingerprint(images: np.ndarray, labels: np.ndarray, network: MetaNetwork) -> str:
+    """Return the first 16 hex digits of a SHA-256 over the data, the meta-weights and the population."""
+    digest = hashlib.sha256()
+    for array in (images, labels, network.population, *jax.tree.leaves(network.params)):
+        digest.update(f"{np.shape(array)}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def reached(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -137,9 +180,9 @@ def _random(which: str) -> Callable[[Bench], Trained]:
             found.append(train(bench, start, genotype, none | {"curve": []}))
         rows = [trained.row for trained in found]
         mean = {name: float(np.mean([row[name] for row in rows])) for name in ("train_s", "valid", "test", "compile_s")}
-        curve = np.mean([row["curve"] for row in rows], 0).tolist()
+        curves = {name: np.mean([row[name] for row in rows], 0).tolist() for name in ("curve", "test_curve")}
         tests = [row["test"] for row in rows]
-        row = rows[0] | mean | {"curve": curve, "tests": tests, "genotypes": [row["genotype"] for row in rows]}
+        row = rows[0] | mean | curves | {"tests": tests, "genotypes": [row["genotype"] for row in rows]}
         bench.note(_line(which, row))
         return found[0]._replace(row=row)
 

@@ -8,12 +8,26 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from atnas_jax.job.files import write_record, write_whole
-from atnas_jax.many_shot.specialise_report import NAMES, reached_words, sentence, specialise_table, title
+from atnas_jax.many_shot.over_seeds import over_seeds
+from atnas_jax.many_shot.seeds import FILE, SCHEMA
+from atnas_jax.many_shot.specialise_report import (
+    CORRECTED,
+    NAMES,
+    PARTS,
+    difference_name,
+    difference_words,
+    plus_minus,
+    reached_words,
+    seeds_words,
+    sentence,
+    specialise_table,
+    title,
+    together_sentence,
+)
 from atnas_jax.report.html import Section, escape, figures, page, paragraph, table
 from atnas_jax.report.page import FIGURES
 from atnas_jax.report.style import DASHES, LINES, new_figure, saver, short, styled
 
-SCHEMA = 2
 TICKS = (0, 50, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9)  # accuracies, %
 
 
@@ -24,14 +38,20 @@ def write_specialised(folder: str, records: Sequence[dict[str, Any]]) -> str:
         folder: where to write.
         records: of `many_shot.specialise`, one a seed, all of the same data and rows.
     """
-    write_record(folder, "specialise", specialise_table(records), {"schema": SCHEMA, "seeds": list(records)})
+    together = over_seeds(records)
+    whole = {"schema": SCHEMA, "seeds": list(records), "over_seeds": together}
+    write_record(folder, FILE.removesuffix(".json"), specialise_table(records), whole)
     path, first = os.path.join(folder, "specialise.html"), records[0]
     save = saver(os.path.join(folder, FIGURES))
     sections = [_times(records, save), _rows(records), _architectures(records), _settings(first)]
+    if together:
+        sections.insert(0, _together(together, first, save))
     name = os.path.basename(first["data"].rstrip("/"))
     lead = paragraph(f"{title(first)}. Meta-network: {first['meta_network']}.")
     if "reached" in first:
-        lead = f"<p><b>{escape(_capital(sentence(records, 'adapted')))}.</b></p>" + lead
+        told = [sentence(records, "adapted")]
+        told += [together_sentence(together, "adapted", part) for part in PARTS] if together else []
+        lead = "".join(f"<p><b>{escape(_capital(words))}.</b></p>" for words in told) + lead
     foot = "Written by python -m launch.specialise. The figures are in figures/, the numbers in specialise.json."
     write_whole(path, page(f"Specialised to {name}", lead, sections, foot))
     return path
@@ -39,6 +59,41 @@ def write_specialised(folder: str, records: Sequence[dict[str, Any]]) -> str:
 
 def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
+
+
+def _together(found: dict[str, Any], first: dict[str, Any], save) -> Section:
+    """Return the part that is of all seeds; `found` of `over_seeds`, not None."""
+    band = (
+        " The dashed line is the mean accuracy with which the search from scratch ended, the band its 95 % interval "
+        "over seeds; a ring is where a mean curve first reached it."
+    )
+    mean = found | {"images": first["images"]}
+    valid = save(
+        "specialise_mean", seconds_figure(mean),
+        "Mean accuracy on valid against mean seconds",
+        f"Mean of {seeds_words(found)}, point by point: each candidate of a search, each validation of a training; a "
+        f"search that ended with fewer candidates stands at its last. A filled dot is where the search ends."
+        f"{band * ('reached' in found)}",
+    )  # fmt: skip
+    trained = {name: row | {"curve": row["test_curve"], "evaluations": 0} for name, row in found["rows"].items()}
+    mean |= {"rows": trained} | ({"reached": found["reached_test"]} if "reached" in found else {})
+    test = save(
+        "specialise_mean_test", seconds_figure(mean, "test"), "Mean accuracy on test against mean seconds",
+        f"The same on test, of the networks while they train. Nothing was chosen by it.{band * ('reached' in found)}",
+    )  # fmt: skip
+    rows = [
+        (NAMES[name], *map(plus_minus, (row["valid"], row["test"])), f"{row['search_s']:.1f}", f"{row['train_s']:.1f}")
+        for name, row in found["rows"].items()
+    ]
+    words = f"Means of {seeds_words(found)}, with 95 % intervals over seeds (t)."
+    head = ("", "valid, %", "test, %", "search, s", "training, s")
+    body = figures([valid, test]) + paragraph(words) + table(head, rows)
+    if "reached" in found:
+        told = [together_sentence(found, name, part) for name in found["rows"] for part in PARTS]
+        body += "".join(paragraph(f"{_capital(words)}.") for words in told)
+        body += paragraph(f"Differences of the same seeds, in points ± 95 % (in brackets: {CORRECTED}).")
+        body += table(("", "points"), [(difference_name(one), difference_words(one)) for one in found["differences"]])
+    return Section("together", "All seeds together", body)
 
 
 def _times(records: Sequence[dict[str, Any]], save) -> Section:
@@ -82,7 +137,7 @@ def _rows(records: Sequence[dict[str, Any]]) -> Section:
         for name in records[0]["rows"]
     ]  # fmt: skip
     of = f"Means over {len(records)} seeds. " if len(records) > 1 else ""
-    words = f"{of}Valid chose the architectures and test was scored once a network. Chance is {1 / _ways(records):.0%}."
+    words = f"{of}Valid chose the architectures, test nothing. Chance is {1 / _ways(records):.0%}."
     head = ("", "valid, %", "test, %", "params", "candidates", "search, s", "training, s")
     return Section("rows", "At the end", paragraph(words) + table(head, rows))
 
@@ -108,11 +163,11 @@ def _settings(record: dict[str, Any]) -> Section:
 
 
 @styled
-def seconds_figure(record: dict[str, Any]):
-    """Draw accuracy on valid, by the logarithm of its error, against total seconds."""
+def seconds_figure(record: dict[str, Any], part: str = "valid"):
+    """Draw accuracy on a part of the data, by the logarithm of its error, against total seconds."""
     figure = new_figure(4.4)
     axes = figure.subplots()
-    least = 50 / record["images"]["valid"]  # %, half an image
+    least = 50 / record["images"][part]  # %, half an image
 
     def height(accuracy):
         return -np.log10(np.maximum(100 - 100 * np.asarray(accuracy), least))
@@ -121,10 +176,12 @@ def seconds_figure(record: dict[str, Any]):
     for name, colour, dashes in styles:
         _draw_row(axes, record, name, height, {"color": colour, "linestyle": dashes, "linewidth": 1.6})
     if "reached" in record:
-        axes.axhline(height(record["reached"]["accuracy"]), color="0.3", linestyle="--", linewidth=1, zorder=1)
+        aim, half = record["reached"]["accuracy"], record["reached"].get("ci95", 0.0)
+        axes.axhline(height(aim), color="0.3", linestyle="--", linewidth=1, zorder=1)
+        axes.axhspan(height(aim - half), height(aim + half), color="0.5", alpha=0.2, linewidth=0, zorder=0)
     seen = [accuracy for row in record["rows"].values() for _, accuracy in row["curve"]]
     limits = (height(max(0.0, min(seen))) - 0.05, height(max(seen)) + 0.1)
-    axes.set(xscale="log", xlabel="total seconds, without compiling", ylabel="accuracy on valid, %", ylim=limits)
+    axes.set(xscale="log", xlabel="total seconds, without compiling", ylabel=f"accuracy on {part}, %", ylim=limits)
     ticks = [tick for tick in TICKS if limits[0] <= height(tick / 100) <= limits[1]]
     axes.yaxis.set_major_locator(FixedLocator([float(height(tick / 100)) for tick in ticks]))
     axes.yaxis.set_minor_locator(NullLocator())

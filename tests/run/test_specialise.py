@@ -1,5 +1,6 @@
 """A whole data set: parts that share no image, growth that keeps the function, and test images that move nothing."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from atnas_jax.export.write import export_trained
-from atnas_jax.many_shot.specialise import reached, specialise
+from atnas_jax.many_shot.seeds import specialise_seeds
+from atnas_jax.many_shot.specialise import reached, read_task, specialise
 from atnas_jax.many_shot.specialise_report import sentence, specialise_table
 from atnas_jax.many_shot.supervised import split_rows
 from atnas_jax.nets import grow as growing
@@ -127,6 +129,7 @@ def test_the_network_learns_and_is_compared(found, tmp_path):
     for name, row in rows.items():
         seconds, accuracies = zip(*row["curve"], strict=True)
         assert len(seconds) == row["evaluations"] + 2 and list(seconds) == sorted(seconds)
+        assert [at for at, _ in row["test_curve"]] == list(seconds)[-2:] and row["test_curve"][-1][1] == row["test"]
         assert accuracies[-1] == row["valid"] and (row["search_s"] > 0) == (name != "random")
     for name in ("adapted", "scratch"):  # two generations of four each, elites are not evaluated again
         assert 4 <= rows[name]["evaluations"] <= 8
@@ -151,6 +154,48 @@ def test_test_images_choose_nothing(found, finished, data):
     assert after["genotype"] == before["genotype"]
     assert [accuracy for _, accuracy in after["curve"]] == [accuracy for _, accuracy in before["curve"]]
     assert jax.tree.all(jax.tree.map(jnp.array_equal, again.trained.params, found.trained.params))
+
+
+def test_seeds_that_are_done_are_not_run_again(found, finished, data, tmp_path):
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    task = read_task(finished.workdir, data("whole"), rows=ROWS, changes=QUICK)
+    write_specialised(here, [found.record])
+    write_specialised(there, [found.record | {"seed": 2}])
+    ran = []
+    options = {"done": lambda records, one: ran.append((one.record["seed"], [record["seed"] for record in records]))}
+    records = specialise_seeds(task, here, (0, 2), known=[there], **options)
+    assert [record["seed"] for record in records] == [0, 2] and not ran
+    assert records[0] == json.loads(json.dumps(found.record))
+    small = read_task(finished.workdir, data("whole"), rows=("adapted",), changes=QUICK)
+    one = {name: value for name, value in found.record.items() if name != "reached"}
+    alone = str(tmp_path / "alone")
+    write_specialised(alone, [one | {"rows": {"adapted": one["rows"]["adapted"]}, "seed": 2}])
+    records = specialise_seeds(small, alone, (0, 2), **options)
+    assert ran == [(0, [0, 2])]  # run, and put in order
+    again, before = records[0]["rows"]["adapted"], found.record["rows"]["adapted"]
+    assert again["genotype"] == before["genotype"] and again["test"] == before["test"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"changes": QUICK | {"specialise.steps": 31}}, "specialise.steps is 30 and here 31"),
+        ({"rows": ("adapted", "scratch")}, "rows is .* and here"),
+        ({"width": 2}, "width is 1 and here 2"),
+    ],
+)
+def test_seeds_of_another_comparison_are_refused(found, finished, data, tmp_path, change, words):
+    write_specialised(str(tmp_path), [found.record])
+    task = read_task(finished.workdir, data("whole"), **{"rows": ROWS, "changes": QUICK} | change)
+    with pytest.raises(ValueError, match=words):
+        specialise_seeds(task, str(tmp_path), (0,), lambda *_: None)
+
+
+def test_seeds_of_other_data_are_refused(found, finished, data, tmp_path):
+    write_specialised(str(tmp_path), [found.record])
+    task = read_task(finished.workdir, data("inverse", lambda images, _: 255 - images), rows=ROWS, changes=QUICK)
+    with pytest.raises(ValueError, match=r"fingerprint is .* give another --out"):
+        specialise_seeds(task, str(tmp_path), (0,), lambda *_: None)
 
 
 def test_rows_that_are_not_known_are_refused(finished):

@@ -35,13 +35,14 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.cards, self.pictures, self.attributes, self.tags, self.words, self.inside = [], [], [], set(), [], False
+        self.broken = False
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
         self.attributes += attrs
-        given = dict(attrs)
+        given, self.broken = dict(attrs), tag == "wbr"
         if tag == "div" and given.get("class") in ("card", "card wrong"):
             self.cards.append([given["class"], None, []])
             self.inside = True
@@ -52,9 +53,9 @@ class Page(HTMLParser):
         self.inside = self.inside and tag != "div"
 
     def handle_data(self, data):
-        self.words.append(data)
-        if self.inside:
-            self.cards[-1][2].append(data)
+        for words in (self.words, self.cards[-1][2]) if self.inside else (self.words,):
+            words.append((words.pop() if self.broken else "") + data.replace("\xa0", " "))
+        self.broken = False
 
     @property
     def text(self):

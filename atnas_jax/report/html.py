@@ -47,7 +47,8 @@ pre span { display: inline-block; max-width: 100%; }
 footer { color: #555; font-size: .85rem; margin: 2rem auto; border-top: 1px solid #ccc; padding-top: .5rem; }
 @media (max-width: 30rem) {
   table { font-size: .75rem; }
-  th, td { padding: .25rem .3rem; }
+  th, td { padding: .25rem; }
+  th { white-space: normal; }
 }
 @media print {
   @page { margin: 14mm; }
@@ -105,8 +106,8 @@ def table(head: Sequence[object], rows: Sequence[Sequence[object]], text: Sequen
 
 
 def _breakable(text: object) -> str:
-    """Return plain text that may break after an underscore, and not between a number and its percent sign."""
-    return escape(text).replace("_", "_<wbr>").replace(" %", "&nbsp;%")
+    """Return plain text that may break after _ and /, and not between a number and its percent sign."""
+    return escape(text).replace("/", "/<wbr>").replace("_", "_<wbr>").replace(" %", "&nbsp;%")
 
 
 def typed(command: str) -> str:

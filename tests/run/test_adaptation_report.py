@@ -205,12 +205,12 @@ def test_the_verdict_says_what_became_of_the_found_architecture(outcome, changes
     assert re.search(says, verdict(found._replace(network=found.network._replace(about=about, config=config))))
 
 
-def _told(found, changes, **about):
+def _told(adaptation, changes, **about):
     """Return the section of the choice as text, with other settings and another outcome."""
-    config = found.network.config.copy_and_resolve_references()
+    config = adaptation.network.config.copy_and_resolve_references()
     config.update_from_flattened_dict(changes)
-    network = found.network._replace(config=config, about=found.network.about | about)
-    return Page(choice_section(found._replace(network=network)).body).text
+    network = adaptation.network._replace(config=config, about=adaptation.network.about | about)
+    return Page(choice_section(adaptation._replace(network=network)).body).text
 
 
 def test_what_was_asked_for_and_what_was_not_taken_are_told(outcome):
@@ -248,6 +248,11 @@ def test_files_of_two_adaptations_are_refused_in_one_line(outcome, tmp_path):
     with pytest.raises(ValueError, match=r"not of the adaptation in weights.npz; run launch.adapt again") as caught:
         read_adaptation(str(tmp_path))
     assert "\n" not in str(caught.value)
+    (tmp_path / "predictions.csv").write_bytes(b"".join(lines))
+    with np.load(tmp_path / "queries.npz") as file:
+        np.savez(tmp_path / "queries.npz", **{**file, "rows": file["rows"] + 1})  # the last one is not there
+    with pytest.raises(ValueError, match=r"not of the adaptation in weights.npz"):
+        read_adaptation(str(tmp_path))
     (tmp_path / "queries.npz").write_bytes(b"no npz")
     with pytest.raises(ValueError, match=r"run launch\.adapt again"):
         read_adaptation(str(tmp_path))

@@ -159,7 +159,7 @@ def test_curves_of_evidence_have_their_intervals():
     rows = [{"steps": n, "accuracy": 0.1 * n, "ci95": 0.02} for n in (1, 5)]
     (container,) = points_figure({"best": rows}, "steps", "inner steps").axes[0].containers
     line, _, (segments,) = container.lines
-    np.testing.assert_allclose(line.get_data(), ((1, 5), (10, 50)))
+    np.testing.assert_allclose(np.asarray(line.get_data(), float), ((1, 5), (10, 50)))
     np.testing.assert_allclose([np.ptp(segment[:, 1]) for segment in segments.get_segments()], 4)
 
 

@@ -54,6 +54,7 @@ def few_optimisations():
 def command(repo) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
     """Return command(module, *flags): run `python -m launch.MODULE` to its end, in a fork of served.py."""
     quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "True", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.0"}
+    quick["PYTHONDONTWRITEBYTECODE"] = "1"  # of a config file, beside it
     server = subprocess.Popen(
         [sys.executable, str(repo / "tests" / "served.py")], cwd=repo, env=os.environ | quick, stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, text=True,

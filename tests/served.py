@@ -3,6 +3,7 @@
 A line of standard input is [module or PATH.py, flag, ...]; a line of standard output is its [status, stdout, stderr].
 """
 
+import importlib
 import json
 import os
 import runpy
@@ -12,6 +13,17 @@ import tempfile
 import traceback
 
 SECONDS = 300  # after which a command is killed
+# What the launchers import, but for launch itself, whose modules define flags of the same names.
+SHARED = (
+    "ml_collections.config_flags",
+    "atnas_jax.export.write",
+    "atnas_jax.report.adaptation",
+    "atnas_jax.report.page",
+    "atnas_jax.report.specialised",
+    "atnas_jax.run.search",
+    "atnas_jax.study.compare_searches",
+    "atnas_jax.study.rank_check",
+)
 
 
 def _run(module: str, flags: list[str]) -> int:
@@ -53,14 +65,8 @@ def ended(module: str, *flags: str) -> tuple[int, str, str]:
 
 def main() -> None:
     """Serve until standard input ends."""
-    # What the launchers import, but for launch itself, whose modules define flags of the same names.
-    import atnas_jax.export.write
-    import atnas_jax.novel.adapt_folder
-    import atnas_jax.report.adaptation
-    import atnas_jax.report.page
-    import atnas_jax.run.search
-    import atnas_jax.study.rank_check  # noqa: F401
-
+    for name in SHARED:
+        importlib.import_module(name)
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         print(json.dumps(ended(*json.loads(line))), file=answers, flush=True)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from atnas_jax.report import accuracy, architecture, compare, curves, ledger, pareto
+from atnas_jax.report import accuracy, architecture, compare, curves, episodes, ledger, pareto
 from atnas_jax.report.choices import op_shares, ops_figure, slots_figure
 from atnas_jax.report.evidence import points_figure
 from atnas_jax.report.html import picture
 from atnas_jax.report.style import BLUE, ORANGE, short
 from atnas_jax.space.chain import ChainSpec, chain_space
-from atnas_jax.space.text import from_text
+from atnas_jax.space.text import from_text, to_text
 
 LEDGER = {
     "compile_s": 62.25, "meta_train_s": 31.5, "search_s": 4.0, "control_s": 3723.0, "meta_test_s": 7.75,
@@ -153,6 +153,26 @@ def test_bars_of_choices_stand_one_after_the_other():
     space = chain_space(ChainSpec((("conv3", "sep3", "identity"),) * 3, (4, 8), (1, 2, 3), (2, 2, 1), "pool"))
     share = op_shares(space, [from_text(space, "chain:d2/conv3-4/sep3-4/sep3-4")])
     assert [bar.get_y() for bar in ops_figure({1: share}).axes[0].patches] == [0, 50, 100]
+
+
+def test_each_episode_is_told_with_its_own_accuracy_and_mistakes():
+    space = chain_space(ChainSpec((("conv3", "sep3", "identity"),) * 3, (4, 8), (1, 2, 3), (2, 2, 1), "pool"))
+    texts = ("chain:d2/conv3-4/sep3-4/sep3-4", "chain:d3/sep3-8/identity-4/conv3-4")
+    shown = {
+        "row": "adapted", "genotypes": np.stack([from_text(space, text) for text in texts]),
+        "support": np.zeros((2, 2, 1, 4, 4, 1), np.uint8), "query": np.zeros((2, 2, 3, 4, 4, 1), np.uint8),
+        "predicted": np.array([[[0, 0, 0], [1, 1, 0]], [[1, 1, 0], [0, 1, 1]]]), "accuracy": np.array([0.875, 0.5]),
+    }  # fmt: skip
+    told = []
+    episodes.section(SimpleNamespace(shown=shown, space=space), lambda *given: told.append(given[2:]) or "")
+    assert [alt.split(", ")[1] for alt, _ in told] == [
+        "1 of 6 queries shown are wrong",
+        "3 of 6 queries shown are wrong",
+    ]
+    assert [caption for _, caption in told] == [
+        f"Episode {n}: accuracy {share} of all queries, by {to_text(space, from_text(space, text))}"
+        for n, (share, text) in enumerate(zip(("87.5%", "50.0%"), texts, strict=True))
+    ]
 
 
 def test_curves_of_evidence_have_their_intervals():

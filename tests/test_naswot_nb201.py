@@ -17,7 +17,7 @@ from atnas_jax.proxies import code_kernel, log_determinant
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 NONE, SKIP, CONV1, CONV3, POOL = range(5)
-WIDTHS, CELLS, IMAGES = (16, 32, 64), 5, 16
+WIDTHS, CELLS, IMAGES = (16, 32, 64), 5, 32
 
 
 def init(key):

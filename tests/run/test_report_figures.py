@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -224,7 +225,7 @@ def test_each_run_has_its_own_column(finished, tmp_path):
         (folder / "config.json").write_text(json.dumps(config))
         (folder / "results.json").write_text(json.dumps(results))
         runs.append(str(folder))
-    rows = rows_of(open(compare.write_comparison(runs, str(tmp_path / "both.html"))).read())
+    rows = rows_of(Path(compare.write_comparison(runs, str(tmp_path / "both.html"))).read_text())
     for row in (
         ["run (1)", runs[0]], ["run (2)", runs[1]], ["", "run (1)", "run (2)"], ["train.outer_lr", "0.125", "0.25"],
         ["search", "4", "8"], ["controls (conv4, random search)", "3,723", "7,446"],

@@ -121,6 +121,7 @@ def test_numbers_in_place_of_bytes_are_stretched_to_the_range(task):
     bounded = FewShotClassifier(Watched(), value_range=(0, 1)).fit(support / 255.0, names)
     beyond = bounded._images(np.stack([np.full((10, 10), 1.5), np.full((10, 10), -0.5)]))
     assert (beyond[0] == 255).all() and (beyond[1] == 0).all()
+    assert (bounded._images(np.full((1, 10, 10), 9.7 / 255)) == 10).all()
     assert not FewShotClassifier(Watched()).fit(np.full((6, 10, 10), 3.0), names[:6])._images(support).any()
     FewShotClassifier(Watched(), image_shape=(10, 10)).fit(support.reshape(-1, 100), names)
     assert np.array_equal(seen[-1][..., 0], support)

@@ -37,7 +37,7 @@ setup(
             "onnx>=1.19",
             "onnxruntime>=1.22",
             "pytest>=8.0",
-            "pytest-xdist>=3.5",
+            "pytest-xdist>=3.7",
             "ruff>=0.12",
             "scikit-learn>=1.6",
             "tensorboardX>=2.6",

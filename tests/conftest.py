@@ -4,7 +4,11 @@ It stays in the user's cache folder, so that the next run of the tests, from wha
 new: JAX finds a program by its text, its options and the version of the compiler.
 """
 
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +21,7 @@ REPO = Path(__file__).resolve().parents[1]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "4")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "tests"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.0")  # eager ops are many small programs
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +48,23 @@ def few_optimisations():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="session")
+def command(repo) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
+    """Return command(module, *flags): run `python -m launch.MODULE` to its end, in a fork of served.py."""
+    quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "True", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.0"}
+    quick["PYTHONDONTWRITEBYTECODE"] = "1"  # of a config file, beside it
+    server = subprocess.Popen(
+        [sys.executable, str(repo / "tests" / "served.py")], cwd=repo, env=os.environ | quick, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+    def run(module: object, *flags: object) -> subprocess.CompletedProcess:
+        call = [str(module), *map(str, flags)]
+        print(json.dumps(call), file=server.stdin, flush=True)
+        return subprocess.CompletedProcess(call, *json.loads(server.stdout.readline()))
+
+    yield run
+    server.stdin.close()
+    server.wait()

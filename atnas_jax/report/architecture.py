@@ -145,6 +145,7 @@ def stack_figure(lines: list[Line]):
     axes.set(xlim=(0, 10), ylim=(len(lines) - 0.35, -0.95))
     axes.axis("off")
     axes.text(7.0, -0.68, "share of", fontsize=8.5)
+    axes.text(10.0, -0.68, "number", fontsize=8.5, ha="right", color="0.25")
     axes.text(7.0, -0.36, "params", color=BLUE, fontsize=8.5, weight="bold")
     axes.text(8.5, -0.36, "MACs", color="#8A5E00", fontsize=8.5, weight="bold")
     for y, (bold, small, op, part, size) in enumerate(lines):

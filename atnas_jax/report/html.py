@@ -8,7 +8,7 @@ from typing import NamedTuple
 _STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0; background: #fff; color: #1a1a1a; line-height: 1.45;
+body { margin: 0; background: #fff; color: #1a1a1a; overflow-wrap: break-word;
   font: 16px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 header, main, footer { max-width: 76rem; margin: 0 auto; padding: 0 12px; }
 h1 { font-size: 1.5rem; margin: 1rem 0 .3rem; overflow-wrap: anywhere; }
@@ -17,11 +17,15 @@ p { margin: .5rem 0; max-width: 48rem; }
 code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .85rem; overflow-wrap: anywhere; }
 nav { display: flex; flex-wrap: wrap; gap: .2rem .9rem; font-size: .9rem; margin: .6rem 0; }
 nav a { color: #005a8c; padding: .2rem 0; }
-.scroll { overflow-x: auto; }
+/* A shade at an edge beyond which a table goes on; the white, which goes with the table, covers it at the end. */
+.scroll { overflow-x: auto; background: linear-gradient(90deg, #fff 40%, #fff0) 0 0 / 2rem 100% no-repeat local,
+  linear-gradient(270deg, #fff 40%, #fff0) 100% 0 / 2rem 100% no-repeat local,
+  linear-gradient(90deg, #bbb, #fff0) 0 0 / .6rem 100% no-repeat scroll,
+  linear-gradient(270deg, #bbb, #fff0) 100% 0 / .6rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-size: .875rem; margin: .6rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .45rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; }
-th.text, td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+th.text, td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 6.5rem; }
 thead th { border-bottom: 2px solid #555; vertical-align: bottom; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 23rem), 1fr)); gap: 1rem; }
 figure { margin: 0; break-inside: avoid; max-width: 26rem; }
@@ -39,14 +43,29 @@ h3 { font-size: 1rem; margin: .8rem 0 .2rem; overflow-wrap: anywhere; }
 .absent { color: #555; border-left: 4px solid #bbb; padding: .2rem .6rem; }
 .warning { border-left: 4px solid #D55E00; background: #fdf1ea; padding: .4rem .6rem; }
 pre { max-height: 24rem; overflow: auto; background: #f5f5f5; padding: .6rem; white-space: pre-wrap; }
+pre span { display: inline-block; max-width: 100%; }
 footer { color: #555; font-size: .85rem; margin: 2rem auto; border-top: 1px solid #ccc; padding-top: .5rem; }
+@media (max-width: 30rem) {
+  table { font-size: .75rem; }
+  th, td { padding: .25rem; }
+  th { white-space: normal; }
+}
 @media print {
+  @page { margin: 14mm; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   nav { display: none; }
-  body { font-size: 11pt; }
-  pre { max-height: none; overflow: visible; }
+  body { font-size: 10.5pt; }
+  header, main, footer { padding: 0; max-width: none; }
+  .scroll { overflow: visible; background: none; }
+  table { font-size: 8.5pt; break-inside: avoid; }
+  th, td { white-space: normal; }
+  th.text, td.text { min-width: 4rem; }
+  tr { break-inside: avoid; }
+  pre { max-height: none; overflow: visible; font-size: 7.5pt; }
+  pre.long { columns: 3; }
   .figures { grid-template-columns: 1fr 1fr; }
-  h2 { break-after: avoid; }
-  table, .warning { break-inside: avoid; }
+  h2, h3, p:has(+ .scroll), p:has(+ .figures), p:has(+ .cards), p:has(+ pre) { break-after: avoid; }
+  .warning, .absent, .strip { break-inside: avoid; }
 }
 """
 
@@ -79,11 +98,21 @@ def table(head: Sequence[object], rows: Sequence[Sequence[object]], text: Sequen
 
     def cells(tag: str, row: Sequence[object]) -> str:
         kinds = (' class="text"' if n in text else "" for n in range(len(row)))
-        words = (escape(cell).replace("_", "_<wbr>") for cell in row)
+        words = (_breakable(cell) for cell in row)
         return "".join(f"<{tag}{kind}>{word}</{tag}>" for kind, word in zip(kinds, words, strict=True))
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{cells("th", head)}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _breakable(text: object) -> str:
+    """Return plain text that may break after _ and /, and not between a number and its percent sign."""
+    return escape(text).replace("/", "/<wbr>").replace("_", "_<wbr>").replace(" %", "&nbsp;%")
+
+
+def typed(command: str) -> str:
+    """Return what was typed as HTML, which breaks between words and not at the dashes of a flag."""
+    return f"<pre>{' '.join(f'<span>{escape(word)}</span>' for word in command.split(' '))}</pre>"
 
 
 def picture(svg: bytes, alt: str, caption: str) -> str:
@@ -109,8 +138,8 @@ def cards(items: Sequence[tuple[str, str, Sequence[str], bool]]) -> str:
     """
     cells = []
     for image, bold, lines, wrong in items:
-        small = "".join(f"<small>{escape(line)}</small>" for line in lines)
-        cells.append(f'<div class="card{" wrong" * wrong}">{image}<b>{escape(bold)}</b>{small}</div>')
+        small = "".join(f"<small>{_breakable(line)}</small>" for line in lines)
+        cells.append(f'<div class="card{" wrong" * wrong}">{image}<b>{_breakable(bold)}</b>{small}</div>')
     return f'<div class="cards">{"".join(cells)}</div>'
 
 

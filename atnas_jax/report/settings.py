@@ -7,21 +7,21 @@ from ml_collections import ConfigDict
 
 from atnas_jax.job.config import setting_names
 from atnas_jax.job.defaults import default_config
-from atnas_jax.report.html import Section, absent, escape, paragraph, table
+from atnas_jax.report.html import Section, absent, escape, paragraph, table, typed
 from atnas_jax.report.read import Record
 
 
 def section(run: Record) -> Section:
     """Return command, settings that are not the defaults, all settings, versions."""
     if run.command:
-        body = f"<p>Command:</p><pre>{escape(run.command)}</pre>"
+        body = f"<p>Command:</p>{typed(run.command)}"
     else:
         body = absent("the command", "The run was started from Python, or before commands were kept.")
     changed = changed_settings(run.config)
     body += "<p>Settings that are not the defaults:</p>"
     body += table(("setting", "value", "default"), changed, text=(1, 2)) if changed else paragraph("none")
     whole = json.dumps(run.config.to_dict(), indent=2)
-    body += f"<p>All settings, as resolved:</p><pre>{escape(whole)}</pre>"
+    body += f'<p>All settings, as resolved:</p><pre class="long">{escape(whole)}</pre>'
     if run.results:
         body += table(("", "version"), list(run.results["versions"].items()), text=(1,))
         data = run.results["data"]

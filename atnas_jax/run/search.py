@@ -14,7 +14,6 @@ from atnas_jax.evidence.meta_test import meta_test, open_bench
 from atnas_jax.evidence.shown import write_shown
 from atnas_jax.job.build import Parts, build
 from atnas_jax.job.checkpoint import open_checkpoints
-from atnas_jax.job.command import keep_command
 from atnas_jax.job.config import check_config, chunk_of, evaluation_steps, stored_config
 from atnas_jax.job.files import only_run, read_json
 from atnas_jax.job.processes import by_first, check_same, is_first, together
@@ -62,7 +61,6 @@ def across_task_search(
         by_first(held.enter_context, only_run(workdir))
         held.enter_context(stops_at_once())
         by_first(keep_config, workdir, config, accept_changes)
-        by_first(keep_command, workdir)
         return _search(config, parts, workdir, quiet)
 
 

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from atnas_jax.job.build import Parts, evaluation_learner, hand_made
 from atnas_jax.job.checkpoint import finish, open_checkpoints, save
+from atnas_jax.job.command import keep_command
 from atnas_jax.job.compiled import stopwatch
 from atnas_jax.job.config import chunk_of
 from atnas_jax.job.faults import check_nonfinite, count_nonfinite, too_many
@@ -75,6 +76,7 @@ def _run_units(config, parts, workdir, progress, checkpoints) -> tuple[RunState,
         notes = {"fingerprint": parts.dataset.fingerprint, "history": [], **dict.fromkeys(LEDGER, 0.0)}
         if has_metrics(workdir):
             warn(f"{workdir} has metrics but no checkpoint, as if a run had ended before its first; beginning anew")
+    by_first(keep_command, workdir)  # of a run whose checkpoints can be read
     if done > units:
         return state, notes
     resumed = done * chunk_of(config) if done else None

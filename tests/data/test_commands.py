@@ -1,8 +1,5 @@
 """check_data and prepare_tfds, run as a user runs them."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,13 +22,9 @@ def small(tmp_path):
     return path
 
 
-def run(repo, module, *flags):
-    return subprocess.run([sys.executable, "-m", f"launch.{module}", *flags], cwd=repo, capture_output=True, text=True)
-
-
-def test_check_data(small, tmp_path, repo):
+def test_check_data(small, tmp_path, command):
     out = tmp_path / "episodes.png"
-    done = run(repo, "check_data", f"--source={small}", "--ways=3", "--shots=2", "--queries=3", f"--out={out}")
+    done = command("check_data", f"--source={small}", "--ways=3", "--shots=2", "--queries=3", f"--out={out}")
     assert done.returncode == 0, done.stderr
     assert load(str(small)).fingerprint in done.stdout and "meta_train 4 classes in 1 groups" in done.stdout
     assert "9x9x3" in done.stdout and "4 each and 5 together" in done.stdout
@@ -48,21 +41,21 @@ def test_check_data(small, tmp_path, repo):
         (["--protocol=cifar_fs"], "protocol cifar_fs has 64/16/20 classes"),
     ],
 )
-def test_check_data_refuses_in_one_line(small, tmp_path, repo, flags, says):
+def test_check_data_refuses_in_one_line(small, tmp_path, command, flags, says):
     out = tmp_path / "episodes.png"
     flags = [flag.replace("OUT", str(out)) for flag in flags]
-    done = run(repo, "check_data", *([] if "--source" in flags[0] else [f"--source={small}"]), *flags)
+    done = command("check_data", *([] if "--source" in flags[0] else [f"--source={small}"]), *flags)
     assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert not out.exists()
 
 
-def test_tfds_round_trip(small, tmp_path, repo):
+def test_tfds_round_trip(small, tmp_path, command):
     pytest.importorskip("tensorflow_datasets")
     pytest.importorskip("array_record")
     data_dir = tmp_path / "tfds"
-    before = run(repo, "check_data", f"--source=tfds:mine@{data_dir}")
+    before = command("check_data", f"--source=tfds:mine@{data_dir}")
     assert before.returncode == 2 and "python -m launch.prepare_tfds" in before.stderr
-    done = run(repo, "prepare_tfds", f"--source={small}", "--name=mine", f"--out={data_dir}")
+    done = command("prepare_tfds", f"--source={small}", "--name=mine", f"--out={data_dir}")
     assert done.returncode == 0, done.stderr
     assert [p.name for p in data_dir.iterdir()] == ["mine"]
     for split in ("", "other", "group:a=meta_test"):
@@ -72,7 +65,7 @@ def test_tfds_round_trip(small, tmp_path, repo):
         a, b = (np.sort(np.asarray(d.table.images).reshape(8, 5, -1).view("V243"), axis=1) for d in (ours, theirs))
         assert np.array_equal(a, b)  # the same images in every class; TFDS shuffles them within
     assert load(f"tfds:mine@{data_dir}").fingerprint == load(f"tfds:mine@{data_dir}").fingerprint
-    again = run(repo, "prepare_tfds", f"--source={small}", "--name=mine", f"--out={data_dir}")
+    again = command("prepare_tfds", f"--source={small}", "--name=mine", f"--out={data_dir}")
     assert again.returncode == 2 and "exists: type another name" in again.stderr
 
 

@@ -105,6 +105,12 @@ def test_onnx_says_what_the_reader_says(case):
     _close(_by_onnx(baked, queries.astype(np.float32) / 255), expected)
 
 
+def test_accelerators_are_told_to_compute_in_whole_float32():
+    layers, _, queries, *_ = _case(*CASES[0], "flatten")
+    text = jax.jit(function_of(layers)).lower(queries).as_text()
+    assert "HIGHEST" in text and "DEFAULT" not in text
+
+
 @pytest.mark.parametrize("case", [CASES[0], CASES[8]], ids=("support", "tasknorm"))
 def test_without_a_support_the_batch_is_one(case):
     layers, _, _, subnet, body, whole = _case(*case, "flatten")

@@ -5,8 +5,6 @@ import fcntl
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -142,14 +140,3 @@ def short(tiny, tmp_path_factory) -> Finished:
             across_task_search(config, str(folder), quiet=True)
 
     return _finished(config, once(tmp_path_factory, "short", fill))
-
-
-@pytest.fixture(scope="session")
-def command(repo) -> Callable[..., subprocess.CompletedProcess]:
-    """Return command(module, *flags): run `python -m launch.MODULE` to its end."""
-
-    def run(module: str, *flags: object) -> subprocess.CompletedProcess:
-        call = [sys.executable, "-m", f"launch.{module}", *map(str, flags)]
-        return subprocess.run(call, cwd=repo, capture_output=True, text=True, timeout=300, env=dict(os.environ))
-
-    return run

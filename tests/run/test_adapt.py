@@ -143,7 +143,10 @@ def test_folders_in_files_out(finished, task, adapted, tmp_path, flat):
     if flat:
         _save(tmp_path / "query", queries[:3])
     folders = [str(tmp_path / name) for name in ("support", "query", "out")]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "command.txt").write_text("of an earlier adaptation")
     summary = adapt_folder(finished.workdir, *folders)
+    assert not (tmp_path / "out" / "command.txt").exists()  # this process is no command
     assert json.loads((tmp_path / "out" / "adaptation.json").read_text()) == summary
     assert (summary["classes"], summary["support_images"]) == (["ant", "bee", "cow"], 10)
     assert summary["genotype"] == adapted.genotype

@@ -14,9 +14,9 @@ from atnas_jax.job.build import make_space
 from atnas_jax.novel.adapt import Adapted
 from atnas_jax.novel.adapt_folder import KEPT, keep_queries, write_outcome
 from atnas_jax.novel.adapted_network import AdaptedNetwork
-from atnas_jax.novel.expected import describe
+from atnas_jax.novel.expected import describe, wilson
 from atnas_jax.report.adaptation import SUPPORT_SHOWN, adaptation_page, draw_architecture, write_adaptation_report
-from atnas_jax.report.choice import how_scored, verdict
+from atnas_jax.report.choice import choice_section, how_scored, verdict
 from atnas_jax.report.html import picture
 from atnas_jax.report.read_adaptation import read_adaptation
 from atnas_jax.space.cost import cost_model
@@ -35,13 +35,14 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.cards, self.pictures, self.attributes, self.tags, self.words, self.inside = [], [], [], set(), [], False
+        self.broken = False
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
         self.attributes += attrs
-        given = dict(attrs)
+        given, self.broken = dict(attrs), tag == "wbr"
         if tag == "div" and given.get("class") in ("card", "card wrong"):
             self.cards.append([given["class"], None, []])
             self.inside = True
@@ -52,9 +53,9 @@ class Page(HTMLParser):
         self.inside = self.inside and tag != "div"
 
     def handle_data(self, data):
-        self.words.append(data)
-        if self.inside:
-            self.cards[-1][2].append(data)
+        for words in (self.words, self.cards[-1][2]) if self.inside else (self.words,):
+            words.append((words.pop() if self.broken else "") + data.replace("\xa0", " "))
+        self.broken = False
 
     @property
     def text(self):
@@ -204,6 +205,33 @@ def test_the_verdict_says_what_became_of_the_found_architecture(outcome, changes
     assert re.search(says, verdict(found._replace(network=found.network._replace(about=about, config=config))))
 
 
+def _told(adaptation, changes, **about):
+    """Return the section of the choice as text, with other settings and another outcome."""
+    config = adaptation.network.config.copy_and_resolve_references()
+    config.update_from_flattened_dict(changes)
+    network = adaptation.network._replace(config=config, about=adaptation.network.about | about)
+    return Page(choice_section(adaptation._replace(network=network)).body).text
+
+
+def test_what_was_asked_for_and_what_was_not_taken_are_told(outcome):
+    found = read_adaptation(str(outcome[0]))
+    asked = {"adapt.generations": 6, "adapt.population": 9, "search.max_params": 12345}
+    text = _told(found, asked)
+    assert "6 generations of 9 architectures" in text and "(max_params) 12,345 parameters" in text
+    assert "max_macs" not in text and "not taken" not in text
+    text = _told(found, asked | {"adapt.seconds": 2.5, "search.max_macs": 7000}, found="chain:d1/conv3-8/max3-4")
+    assert "2.5 s of 9 architectures" in text and "(max_macs) 7,000 MACs" in text
+    assert "Found, and not taken: chain:d1/conv3-8/max3-4" in text
+    assert "by naswot on the labelled images, before any adaptation" in _told(found, {"adapt.score": "naswot"})
+
+
+def test_intervals_are_of_all_classified_images(html, outcome):
+    _, probabilities, labels, _ = outcome
+    low, high = (100 * end for end in wilson(float((probabilities.argmax(1) == labels).mean()), NUMBER))
+    assert f"{low:.1f} to {high:.1f}" in Page(html).text
+    assert "from the support alone 83.3 43.6 to 97.0" in Page(html).text
+
+
 def test_how_candidates_were_scored_follows_the_support(outcome):
     found = read_adaptation(str(outcome[0]))
     assert "held out (2 folds)" in how_scored(found)
@@ -220,6 +248,11 @@ def test_files_of_two_adaptations_are_refused_in_one_line(outcome, tmp_path):
     with pytest.raises(ValueError, match=r"not of the adaptation in weights.npz; run launch.adapt again") as caught:
         read_adaptation(str(tmp_path))
     assert "\n" not in str(caught.value)
+    (tmp_path / "predictions.csv").write_bytes(b"".join(lines))
+    with np.load(tmp_path / "queries.npz") as file:
+        np.savez(tmp_path / "queries.npz", **{**file, "rows": file["rows"] + 1})  # the last one is not there
+    with pytest.raises(ValueError, match=r"not of the adaptation in weights.npz"):
+        read_adaptation(str(tmp_path))
     (tmp_path / "queries.npz").write_bytes(b"no npz")
     with pytest.raises(ValueError, match=r"run launch\.adapt again"):
         read_adaptation(str(tmp_path))

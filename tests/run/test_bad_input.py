@@ -1,7 +1,6 @@
 """Bad input of every kind: one line that names the culprit, status 2 and nothing written.
 
-The launchers' own main is called in forks of one process a launcher (forks.py); test_launchers.py and test_launch.py
-have cases in processes of their own.
+test_launchers.py and test_launch.py have more cases.
 """
 
 import fcntl
@@ -9,8 +8,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -19,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-FORKS = Path(__file__).with_name("forks.py")
 SETTINGS = [  # setting, value, what the line says
     ("search.generatons", "3", "the nearest is 'search.generations'"),
     ("serch.generations", "3", "the nearest is 'search.generations'"),
@@ -258,6 +254,12 @@ def root(short, finished, tmp_path_factory):
         yield folder
 
 
+def _files(root):
+    """Return size and time of every file below root but locks, and every folder."""
+    found = {path: path.lstat() for path in root.rglob("*") if path.name != ".lock"}
+    return {str(path): (0, 0) if path.is_dir() else (stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
+
+
 def _cases(module, root, short):
     data = short.config.data.source
     tiny = ["--config=tests/run/tiny.py", f"--config.data.source={data}"]
@@ -271,18 +273,16 @@ def _cases(module, root, short):
 
 
 @pytest.mark.parametrize("module", LINES)
-def test_each_is_refused_in_one_line_and_nothing_is_written(repo, root, short, module):
-    cases = list(_cases(module, root, short))
-    given = {"module": module, "root": str(root), "cases": [flags for flags, _ in cases]}
-    done = subprocess.run(
-        [sys.executable, str(FORKS)], cwd=repo, input=json.dumps(given), capture_output=True, text=True, check=True
-    )
-    wrong = []
-    for (flags, says), (status, out, err, changed) in zip(cases, json.loads(done.stdout), strict=True):
-        quiet = out == "" or module == "check_data"  # which tells what it has found before
-        fine = status == 2 and quiet and err.startswith("error: ") and len(err.splitlines()) == 1
-        if not (fine and says in err and changed == []):
-            wrong.append((flags, says, status, out, err, changed))
+def test_each_is_refused_in_one_line_and_nothing_is_written(command, root, short, module):
+    wrong, before = [], _files(root)
+    for flags, says in _cases(module, root, short):
+        done = command(module, *flags)
+        quiet = done.stdout == "" or module == "check_data"  # which tells what it has found before
+        fine = done.returncode == 2 and quiet and done.stderr.startswith("error: ") and says in done.stderr
+        now = _files(root)
+        if not (fine and len(done.stderr.splitlines()) == 1 and now == before):
+            wrong.append((flags, says, done, sorted(dict(before.items() ^ now.items()))))
+        before = now
     assert wrong == [], "\n".join(map(str, wrong))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -67,10 +66,8 @@ def test_differences_that_are_planted_are_found(short, tmp_path, monkeypatch, ca
     assert [row["holds"] for row in written] == [True, kind not in fails]
 
 
-def test_its_commands_are_of_launch_search(repo, tmp_path):
-    shown = subprocess.run(
-        [sys.executable, "-m", "launch.search", "--helpfull"], cwd=repo, capture_output=True, text=True
-    ).stdout
+def test_its_commands_are_of_launch_search(command, tmp_path):
+    shown = command("search", "--helpfull").stdout
     for name, layout in device_bar.LAYOUTS.items():
         calls = device_bar.commands(layout, "configs/quickstart.py", tmp_path, [])
         assert len(calls) == layout.processes

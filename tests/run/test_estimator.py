@@ -78,6 +78,7 @@ def test_a_task_by_name(fitted, task):
     assert fitted.classes_.tolist() == ["ant", "bee", "cow"]
     assert fitted.score(queries, truth) > 0.6 and 0.5 < fitted.expected_accuracy_ <= 1
     probabilities = fitted.predict_proba(queries)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-12)
     assert np.array_equal(fitted.predict(queries), fitted.classes_[probabilities.argmax(1)])
     assert np.array_equal(pickle.loads(pickle.dumps(fitted)).predict_proba(queries), probabilities)
 
@@ -87,6 +88,22 @@ def test_a_clone_knows_the_settings_and_nothing_else(fitted, finished):
     assert copy.get_params() == fitted.get_params() and not hasattr(copy, "adapted_")
     of_network = clone(FewShotClassifier(load_meta_network(finished.workdir), seed=3))
     assert of_network.seed == 3 and of_network.network.config == finished.config
+
+
+def test_every_option_reaches_the_adaptation(task):
+    told = {}
+
+    class Watched(_Network):
+        def adapt(self, images, labels, **options):
+            told.update(options)
+            return super().adapt(images, labels, **options)
+
+    asked = {"seed": 4, "generations": 3, "population": 7, "seconds": 1.5, "max_params": 9, "max_macs": 8,
+             "max_latency_ms": 2.5, "estimate": True}  # fmt: skip
+    FewShotClassifier(Watched(), **asked).fit(*task[:2])
+    assert told == asked
+    with pytest.raises(ValueError, match="y has 1 class in 3 samples; FewShotClassifier needs 2 classes or more"):
+        FewShotClassifier(Watched()).fit(task[0][:3], task[1][:3])
 
 
 def test_numbers_in_place_of_bytes_are_stretched_to_the_range(task):
@@ -101,6 +118,11 @@ def test_numbers_in_place_of_bytes_are_stretched_to_the_range(task):
     for images, value_range in ((support, None), (support / 255.0, (0, 1)), (support * 2.0 - 9, (-9, 501))):
         FewShotClassifier(Watched(), value_range=value_range).fit(images, names)
         assert np.array_equal(seen[-1][..., 0], support)
+    bounded = FewShotClassifier(Watched(), value_range=(0, 1)).fit(support / 255.0, names)
+    beyond = bounded._images(np.stack([np.full((10, 10), 1.5), np.full((10, 10), -0.5)]))
+    assert (beyond[0] == 255).all() and (beyond[1] == 0).all()
+    assert (bounded._images(np.full((1, 10, 10), 9.7 / 255)) == 10).all()
+    assert not FewShotClassifier(Watched()).fit(np.full((6, 10, 10), 3.0), names[:6])._images(support).any()
     FewShotClassifier(Watched(), image_shape=(10, 10)).fit(support.reshape(-1, 100), names)
     assert np.array_equal(seen[-1][..., 0], support)
     FewShotClassifier(Watched()).fit(support * 3.0, names)

@@ -6,7 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from atnas_jax.export import write
 from atnas_jax.export.check import FILES, compare, difference_in_fresh_process
+from atnas_jax.export.reader import FORMAT, load
+from atnas_jax.export.readme import readme
 from atnas_jax.export.write import export_network
 from atnas_jax.job.build import evaluation_learner, make_space
 from atnas_jax.novel.meta_network import MetaNetwork, save_meta_network
@@ -70,6 +73,10 @@ def test_an_adapted_network_is_read_in_a_fresh_process(network, support, tmp_pat
     assert all(difference <= 1e-4 for difference in found["differences"].values())  # of logits up to 10
     about = json.loads((tmp_path / "network.json").read_text())
     assert not about["depends_on_batch"] and about["genotype"] == found["genotype"]
+    exported = jax.export.deserialize(bytearray((tmp_path / "network.stablehlo.bin").read_bytes()))
+    assert exported.platforms == ("cpu", "cuda", "tpu") and str(exported.in_avals[0].shape[0]) == "batch"
+    with np.load(tmp_path / "network.npz") as file:
+        assert found["params"] == sum(file[name].size for name in file.files if not name.startswith("pixels/"))
     text = (tmp_path / "README.md").read_text()
     assert "0: ant, 1: bee, 2: cow" in text and "own image alone" in text
     # A planted fault: one number of one array.
@@ -89,8 +96,17 @@ def test_a_difference_and_a_file_that_is_cut_off_are_told(network, tmp_path):
     assert found["output"] == "embedding" and found["differences"]["npz"] <= 1e-5 * 10
     assert json.loads((tmp_path / "network.json").read_text())["depends_on_batch"]
     assert "normalised by each other" in (tmp_path / "README.md").read_text()
-    with np.load(tmp_path / "probe.npz") as file:
-        np.savez(tmp_path / "probe.npz", images=file["images"], outputs=file["outputs"] * 1.1)
+    # One that is said to look at each image alone, and does not, is found out by one image.
+    whole = (tmp_path / "network.json").read_text()
+    (tmp_path / "network.json").write_text(whole.replace('"depends_on_batch": true', '"depends_on_batch": false'))
+    assert compare(str(tmp_path), "npz")["difference"] > 1e-3
+    (tmp_path / "network.json").write_text(whole.replace(f'"format": {FORMAT}', f'"format": {FORMAT + 1}'))
+    with pytest.raises(ValueError, match=rf"has format {FORMAT + 1}; this reader knows {FORMAT}"):
+        load(str(tmp_path))
+    (tmp_path / "network.json").write_text(whole)
+    with np.load(tmp_path / "probe.npz") as file:  # by three times what is allowed
+        more = 3e-5 * max(1, np.abs(file["outputs"]).max())
+        np.savez(tmp_path / "probe.npz", images=file["images"], outputs=file["outputs"] + more)
     with pytest.raises(RuntimeError, match=r"network.npz differs by .* from the supernet"):
         difference_in_fresh_process(str(tmp_path), "npz")
     (tmp_path / "network.npz").write_bytes(b"")
@@ -110,6 +126,29 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(network, tmp_pa
     with pytest.raises(ValueError, match=says):
         export_network(network, str(tmp_path / "out"), **change)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_was_asked_reaches_the_search(network, support, tmp_path, monkeypatch):
+    told = {}
+
+    def make_adapter(_, **options):
+        def adapter(*images, seed):
+            told.update(options, seed=seed)
+            raise InterruptedError("far enough")
+
+        return adapter
+
+    monkeypatch.setattr(write, "make_adapter", make_adapter)
+    with pytest.raises(InterruptedError):
+        export_network(network, str(tmp_path), support=support, seed=5, generations=3, population=7)
+    assert told == {"seed": 5, "generations": 3, "population": 7}
+
+
+def test_the_readme_says_what_goes_in():
+    about = {"image_shape": (10, 9, 1), "genotype": "x", "output": "embedding", "classes": [], "depends_on_batch": True}
+    whole, share = (readme(about, tuple(FILES), dtype) for dtype in ("uint8", "float32"))
+    assert "Images [n,10,9,1]" in whole
+    assert whole.count("# uint8 [n,H,W,C]\n") == share.count("# float32 [n,H,W,C] in 0..1\n") == 2
 
 
 def test_the_command(command, finished, tmp_path):

@@ -1,7 +1,6 @@
 """The commands: bad input is one line on standard error and exit status 2."""
 
-import subprocess
-import sys
+import functools
 
 import pytest
 
@@ -25,15 +24,15 @@ if __name__ == "__main__":
 """
 
 
-def _run(repo, *arguments):
-    return subprocess.run(
-        [sys.executable, "-c", COMMAND, *arguments], cwd=repo, capture_output=True, text=True, timeout=120
-    )
+@pytest.fixture
+def launch(command, tmp_path):
+    """Return launch(*arguments): run COMMAND to its end."""
+    (tmp_path / "command.py").write_text(COMMAND)
+    return functools.partial(command, tmp_path / "command.py")
 
 
-def test_overrides_reach_the_config(repo):
-    done = _run(
-        repo,
+def test_overrides_reach_the_config(launch):
+    done = launch(
         "--workdir=x",
         QUICKSTART,
         "--config.train.steps=100",
@@ -58,8 +57,8 @@ def test_overrides_reach_the_config(repo):
         (["--workdir=x"], "config"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(repo, arguments, says):
-    done = _run(repo, *arguments)
+def test_bad_input_is_one_line_and_status_2(launch, arguments, says):
+    done = launch(*arguments)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -67,7 +66,7 @@ def test_bad_input_is_one_line_and_status_2(repo, arguments, says):
     assert says in done.stderr
 
 
-def test_debug_shows_the_traceback(repo):
-    done = _run(repo, "--workdir=x", QUICKSTART, "--config.train.steps=0", "--debug")
+def test_debug_shows_the_traceback(launch):
+    done = launch("--workdir=x", QUICKSTART, "--config.train.steps=0", "--debug")
     assert done.returncode != 0
     assert "Traceback" in done.stderr

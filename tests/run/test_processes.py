@@ -198,11 +198,9 @@ def test_the_environment_may_say_who_is_who(monkeypatch):
     assert called == [("host:1", 3, 2), ("host:1", 3, 1)]
 
 
-def test_the_launchers_type_flags_that_there_are(repo, tmp_path):
+def test_the_launchers_type_flags_that_there_are(repo, command):
     """The flags in the examples and the pods of k8s.yaml are read by the command; the numbers marked N agree."""
-    shown = subprocess.run(
-        [sys.executable, "-m", "launch.search", "--help"], cwd=repo, capture_output=True, text=True
-    ).stdout
+    shown = command("search", "--help").stdout
     service, job = yaml.safe_load_all((repo / "launch" / "k8s.yaml").read_text())
     pod = job["spec"]["template"]["spec"]
     args = pod["containers"][0]["args"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
+from atnas_jax.report import cells
 from atnas_jax.report.architecture import cell_lines, chain_lines, stack_figure
 from atnas_jax.report.cells import cell_figure, edges_of
 from atnas_jax.report.choices import chosen_names, collapse, op_shares, ops_figure
@@ -32,6 +33,7 @@ SECTIONS = [
 VOID = {"meta", "img", "wbr", "br", "hr"}
 CHAIN = chain_space(ChainSpec((("conv3", "sep3", "identity"),) * 3, (4, 8), (1, 2, 3), (2, 2, 1), "pool"))
 CELL = cell_space(CellSpec(("conv3", "sep3", "max3", "none"), 3, 3, (1,), 4))
+OPS = CELL.spec.ops
 CELL_TEXT = "cell:normal/0+1-conv3-sep3/0+2-max3-none/1+3-sep3-conv3/reduce/0+1-none-max3/1+2-sep3-sep3/2+3-conv3-max3"
 
 
@@ -40,13 +42,14 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.tags, self.links, self.ids, self.words = [], set(), [], [], []
+        self.open, self.tags, self.links, self.ids, self.words, self.broken = [], set(), [], [], [], False
         self.feed(text)
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
+        self.broken = tag == "wbr"
         self.links += [(name, value) for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
         self.ids += [value for name, value in attrs if name == "id"]
         if tag not in VOID:
@@ -56,7 +59,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.words.append(data)
+        self.words.append((self.words.pop() if self.broken else "") + data)
+        self.broken = False
 
     @property
     def text(self):
@@ -142,6 +146,15 @@ def test_a_chain_is_drawn_as_its_genotype_says(reported):
     assert f"{parts[0].shares[1]:.1%}" in words
 
 
+def _assert_arcs_join(edges, labels):
+    """Each label stands on the arc of its edge: of the first of a node on the left, of the second on the right."""
+    for number, ((start, end, _), label) in enumerate(zip(edges, labels, strict=True)):
+        x, y = label.get_position()
+        assert (x < 0) == (number % 2 == 0) and start < y < end
+        curve = cells.on_curve(cells._curve(start, end, (-1, 1)[number % 2]), np.linspace(0, 1, 1001))
+        assert np.abs(curve - (x, y)).sum(1).min() < 0.01
+
+
 def test_a_cell_is_drawn_as_its_genotype_says(reported):
     run = _with(read_run(str(reported)), CELL, CELL_TEXT)
     assert to_text(CELL, run.genotype) == CELL_TEXT
@@ -153,16 +166,20 @@ def test_a_cell_is_drawn_as_its_genotype_says(reported):
             inputs, *ops = node.split("-")
             wanted += [(int(i), number + 2, op) for i, op in zip(inputs.split("+"), ops, strict=True)]
         assert edges_of(CELL, run.genotype, kind) == wanted
-        words = texts(cell_figure(CELL, run.genotype, kind, shares[kind]))
-        labels = [word.split("\n")[0] for word in words if word.split("\n")[0] in CELL.spec.ops]
+        words = texts(drawn := cell_figure(CELL, run.genotype, kind, shares[kind]))
+        labels = [word.split("\n")[0] for word in words if word.split("\n")[0] in OPS]
         assert all((" | " in word) == word.startswith(("conv3", "sep3")) for word in words)
         assert labels == [op for _, _, op in wanted]
+        _assert_arcs_join(wanted, [text for text in drawn.axes[0].texts if text.get_text().split("\n")[0] in OPS])
+        planted = texts(cell_figure(CELL, run.genotype, kind, {"conv3": (0.25, 0.5), "sep3": (0.0, 0.125)}))
+        assert {"conv3\n25.0% | 50.0%", "sep3\n0.0% | 12.5%"} <= set(planted)
         assert [word for word in words if word.startswith(("cell", "node"))] == [
             "cell k−2", "cell k−1", "node 0", "node 1", "node 2"
         ]  # fmt: skip
     # Two normal cells of 4 channels: conv3 on an edge of both has 2 * 9 * 4 * 4 weights.
     assert shares["normal"]["conv3"][0] == pytest.approx(2 * 144 / sum(part.params for part in parts))
     assert shares["reduce"]["conv3"][0] == pytest.approx(shares["normal"]["conv3"][0] / 2)
+    assert [line.size for line in cell_lines(run, parts)] == ["12×12", "12×12", "12×12", "6×6", "6×6", ""]
     rows = [word for word in texts(stack_figure(cell_lines(run, parts))) if word.startswith("cell ")]
     assert rows == ["cell 0: normal", "cell 1: reduce", "cell 2: normal"]
 
@@ -267,7 +284,7 @@ def test_runs_side_by_side(reported, short, html):
     page = Page(Path(write_comparison([str(reported), short.workdir], str(reported / "both.html"))).read_text())
     assert page.ids == ["results", "curves", "architectures", "ledger", "settings"]
     assert "is not on the episodes" not in page.text
-    assert short.results["genotype"] in page.text and "meta_test.other_normalisation" in page.text.replace("_ ", "_")
+    assert short.results["genotype"] in page.text and "meta_test.other_normalisation" in page.text
     assert {"compare_results.png", "compare_training.svg", "compare_search.svg"} <= set(
         os.listdir(reported / "figures")
     )

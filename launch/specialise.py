@@ -7,8 +7,6 @@ A seed that is done is kept in --out and not run again. Seeds may run apart, eac
 them.
 """
 
-import os
-
 from absl import flags
 
 from atnas_jax.export.write import export_trained
@@ -27,7 +25,7 @@ _DEPTH = flags.DEFINE_integer("depth", 0, "Blocks or cells more in the networks 
 _STEPS = flags.DEFINE_integer("steps", None, "Of the training; default: specialise.steps.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of split, searches and trainings.", lower_bound=0)
 _SEEDS = flags.DEFINE_integer(
-    "seeds", 1, "Seeds to compare with, from --seed on; network/ is of the first.", lower_bound=1
+    "seeds", 1, "Seeds to compare with, from --seed on; network/ is of the first that ran here.", lower_bound=1
 )
 _KNOWN = flags.DEFINE_list("known", [], "Other --out folders of this comparison, whose seeds are taken over.")
 
@@ -39,11 +37,10 @@ def main(_: list[str]) -> None:
         _WORKDIR.value, _DATA.value, rows=_ROWS.value, width=_WIDTH.value, depth=_DEPTH.value, changes=changes
     )
 
-    network = os.path.join(_OUT.value, "network")
-
-    def done(records, found):
-        if found.record["seed"] == records[0]["seed"] or not os.path.exists(network):
-            export_trained(found, network)
+    def done(records, found, first):
+        if first:
+            export_trained(found, f"{_OUT.value}/network")
+            print(f"wrote {_OUT.value}/network/")
         write_specialised(_OUT.value, records)
 
     seeds = range(_SEED.value, _SEED.value + _SEEDS.value)
@@ -52,7 +49,7 @@ def main(_: list[str]) -> None:
     )
     page = write_specialised(_OUT.value, records)
     print(specialise_table(records))
-    print(f"wrote {page}, specialise.txt, specialise.json, figures/" + " and network/" * os.path.exists(network))
+    print(f"wrote {page}, specialise.txt, specialise.json and figures/")
 
 
 if __name__ == "__main__":

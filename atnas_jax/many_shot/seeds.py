@@ -16,7 +16,7 @@ def specialise_seeds(
     task: Task,
     out: str,
     seeds: Sequence[int],
-    done: Callable[[list[dict[str, Any]], Specialised], None],
+    done: Callable[[list[dict[str, Any]], Specialised, bool], None],
     *,
     known: Sequence[str] = (),
     note: Callable[[str], None] = lambda line: None,
@@ -27,7 +27,8 @@ def specialise_seeds(
         task: of `read_task`.
         out: folder of this comparison; what its specialise.json holds stays.
         seeds: to compare with.
-        done: is told after each seed that was run: all records until then, and what that seed found.
+        done: is told after each seed that was run: all records until then, what that seed found, and whether it is the
+            first that ran for this folder.
         known: other folders of the same comparison, whose seeds are taken over.
         note: is told one line a method.
 
@@ -36,7 +37,8 @@ def specialise_seeds(
         FileNotFoundError: a folder of `known` holds none.
     """
     records: dict[int, dict[str, Any]] = {}
-    for folder in (*known, *([out] if os.path.exists(os.path.join(out, FILE)) else [])):
+    first = not os.path.exists(os.path.join(out, FILE))
+    for folder in (*known, *([] if first else [out])):
         records |= _kept(os.path.join(folder, FILE), task)
     for seed in seeds:
         if seed in records:
@@ -44,7 +46,8 @@ def specialise_seeds(
             continue
         found = specialise_task(task, seed, note)
         records[seed] = found.record
-        done(_in_order(records), found)
+        done(_in_order(records), found, first)
+        first = False
     return _in_order(records)
 
 

@@ -162,16 +162,19 @@ def test_seeds_that_are_done_are_not_run_again(found, finished, data, tmp_path):
     write_specialised(here, [found.record])
     write_specialised(there, [found.record | {"seed": 2}])
     ran = []
-    options = {"done": lambda records, one: ran.append((one.record["seed"], [record["seed"] for record in records]))}
-    records = specialise_seeds(task, here, (0, 2), known=[there], **options)
+
+    def done(records, one, first):
+        ran.append((one.record["seed"], [record["seed"] for record in records], first))
+
+    records = specialise_seeds(task, here, (0, 2), done, known=[there])
     assert [record["seed"] for record in records] == [0, 2] and not ran
     assert records[0] == json.loads(json.dumps(found.record))
     small = read_task(finished.workdir, data("whole"), rows=("adapted",), changes=QUICK)
     one = {name: value for name, value in found.record.items() if name != "reached"}
     alone = str(tmp_path / "alone")
     write_specialised(alone, [one | {"rows": {"adapted": one["rows"]["adapted"]}, "seed": 2}])
-    records = specialise_seeds(small, alone, (0, 2), **options)
-    assert ran == [(0, [0, 2])]  # run, and put in order
+    records = specialise_seeds(small, alone, (0, 2), done)
+    assert ran == [(0, [0, 2], False)]  # run, put in order, and not the first here
     again, before = records[0]["rows"]["adapted"], found.record["rows"]["adapted"]
     assert again["genotype"] == before["genotype"] and again["test"] == before["test"]
 

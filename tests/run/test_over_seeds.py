@@ -12,11 +12,11 @@ from atnas_jax.report.specialised import write_specialised
 
 
 def test_curves_are_averaged_point_by_point_and_a_shorter_search_stands():
-    short = {"evaluations": 1, "curve": [[2.0, 0.4], [4.0, 0.8], [5.0, 0.9]]}
+    short = {"evaluations": 2, "curve": [[2.0, 0.4], [3.0, 0.5], [4.0, 0.8], [5.0, 0.9]]}
     long = {"evaluations": 3, "curve": [[1.0, 0.2], [2.0, 0.6], [4.0, 0.8], [8.0, 0.6], [9.0, 1.0]]}
     curve, searched = mean_curve([short, long])
     assert searched == 3
-    assert np.allclose(curve, [[1.5, 0.3], [2.0, 0.5], [3.0, 0.6], [6.0, 0.7], [7.0, 0.95]])
+    assert np.allclose(curve, [[1.5, 0.3], [2.5, 0.55], [3.5, 0.65], [6.0, 0.7], [7.0, 0.95]])
     assert mean_curve([{"evaluations": 0, "curve": [[1.0, 0.5]]}] * 2) == ([[1.0, 0.5]], 0)
 
 

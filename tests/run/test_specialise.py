@@ -143,6 +143,20 @@ def test_the_network_learns_and_is_compared(found, tmp_path):
     assert exported["output"] == "logits" and exported["classes"] == ["0", "1", "2"]
 
 
+def test_a_network_of_transductive_statistics_is_exported_with_those_of_the_reference(found, tmp_path):
+    config = found.network.config.copy_and_resolve_references()
+    config.net.normalisation = "batch_transductive"
+    other = found._replace(network=found.network._replace(config=config))
+    for name, one in (("support", found), ("transductive", other)):
+        export_trained(one, str(tmp_path / name), formats=("npz",))
+    files = list((tmp_path / "support").glob("*.npz"))
+    assert files
+    for file in files:
+        with np.load(file) as expected, np.load(tmp_path / "transductive" / file.name) as got:
+            assert expected.files == got.files
+            assert all(np.array_equal(expected[name], got[name]) for name in expected.files)
+
+
 def test_test_images_choose_nothing(found, finished, data):
     def spoil(images, labels):
         rows = split_rows(images[..., None], labels, (0.3, 0.2), 0)[2]

@@ -21,6 +21,7 @@ def compiled(
     donate: tuple[int, ...] = (),
     mesh: Mesh | None = None,
     note: Callable[[str], None] | None = None,
+    quickly: bool = False,
 ) -> Callable:
     """Return `function` compiled at its first call for each set of shapes.
 
@@ -32,6 +33,7 @@ def compiled(
         donate: arguments whose buffers may be reused.
         mesh: of the devices that it runs on, see `on_mesh`; None is the first alone.
         note: is told, before the first call runs, what it was to compile and how much memory the run will take.
+        quickly: see `compile_on`.
 
     Raises:
         Fault, by the call: it does not compile, or the device has not the memory for it.
@@ -44,7 +46,7 @@ def compiled(
         if shapes not in programs:
             began = time.perf_counter()
             with _no_collection(), _explained(function.__name__):
-                programs[shapes] = compile_on(mesh, function, args, donate)
+                programs[shapes] = compile_on(mesh, function, args, donate, quickly)
             seconds = time.perf_counter() - began
             clock["compile_s"] += seconds
             if note is not None:

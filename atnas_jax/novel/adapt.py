@@ -56,7 +56,7 @@ def adapt(
     Raises:
         ValueError: one line that says what does not fit.
     """
-    return make_adapter(network, **options)(support_images, support_labels, query_images, seed=seed)
+    return make_adapter(network, once=True, **options)(support_images, support_labels, query_images, seed=seed)
 
 
 def make_adapter(network: MetaNetwork | str, *, estimate: bool = False, **options: Any) -> Callable[..., Adapted]:

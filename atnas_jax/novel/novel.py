@@ -1,5 +1,6 @@
 """A meta-network and the labelled images of one novel task in; a classifier of its classes out."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from atnas_jax.space.slots import mask_of
 from atnas_jax.space.text import to_text
 
 LIMITS = ("max_params", "max_macs", "max_latency_ms")
+FEW_IMAGES = 100  # of a support: a search on as many takes less time than the compiler saves by optimising little
 Fit = Callable[..., AdaptedNetwork]
 
 
@@ -66,7 +68,7 @@ def adapt_to(
         ValueError: one line that says what does not fit.
     """
     classes, codes = np.unique(np.asarray(labels), return_inverse=True)
-    return make_fit(network, **options)(as_images(images, network.image_shape), codes, classes, seed=seed)
+    return make_fit(network, once=True, **options)(as_images(images, network.image_shape), codes, classes, seed=seed)
 
 
 def make_fit(
@@ -79,6 +81,7 @@ def make_fit(
     max_macs: int | None = None,
     max_latency_ms: float | None = None,
     estimate: bool = True,
+    once: bool = False,
     clock: dict[str, float] | None = None,
 ) -> Fit:
     """Return fit(images, labels, classes=None, *, seed=0) -> AdaptedNetwork, for many tasks.
@@ -94,6 +97,7 @@ def make_fit(
         max_params, max_macs, max_latency_ms: limits of the chosen architecture for the task's own number of classes;
             None is the config's, of the protocol's classes.
         estimate: whether to estimate the accuracy to expect, see `expected.py`.
+        once: it is for one task, on which less compiling is worth more than a faster search.
         clock: gets the seconds of compiling, see `compiled`.
 
     Raises:
@@ -114,7 +118,7 @@ def make_fit(
         images, labels = np.asarray(images)[order], labels[order].astype(np.int32)
         counts = tuple(np.bincount(labels).tolist())
         if counts not in known:
-            known[counts] = _make_programs(network, labels, clock, limited)
+            known[counts] = _make_programs(network, labels, clock, limited, once)
         programs, before, seconds = known[counts], clock["compile_s"], stopwatch(clock)
         x, y, key = jnp.asarray(as_float(images, network.normalise)), jnp.asarray(labels), stream(seed, "adapt")
         warm = programs.repair(network.population[: network.config.adapt.population])
@@ -181,7 +185,9 @@ def _search(programs, task, warm, settings, seconds) -> tuple[Choice, int]:
     return jax.block_until_ready(programs.decide(carry, task)), rounds
 
 
-def _make_programs(network: MetaNetwork, labels: np.ndarray, clock: dict[str, float], limited: bool) -> Programs:
+def _make_programs(
+    network: MetaNetwork, labels: np.ndarray, clock: dict[str, float], limited: bool, once: bool
+) -> Programs:
     """Return the programs for tasks whose support labels, sorted, are `labels`; compiled late, see `compiled`."""
     space, shape, ways = network.space, network.image_shape, int(labels.max()) + 1
     config = network.config.copy_and_resolve_references()
@@ -203,18 +209,20 @@ def _make_programs(network: MetaNetwork, labels: np.ndarray, clock: dict[str, fl
     def fits(genotypes):
         return jnp.ones(len(genotypes), bool) if feasible is None else feasible(genotypes)
 
+    quickly = once and not config.adapt.seconds and len(labels) <= FEW_IMAGES
+    program = functools.partial(compiled, clock=clock, quickly=quickly)
     everywhere = make_mesh(jax.device_count())
     return Programs(
-        repair=compiled(repair, clock) if limited else repair,
-        first=compiled(search.first, clock, mesh=everywhere),
-        step=compiled(search.step, clock, mesh=everywhere),
-        decide=compiled(search.decide, clock, mesh=everywhere),
-        choose=compiled(search.choose, clock, mesh=everywhere),
-        learn=compiled(learn, clock),
-        estimate=compiled(estimate, clock, mesh=everywhere),
+        repair=program(repair) if limited else repair,
+        first=program(search.first, mesh=everywhere),
+        step=program(search.step, mesh=everywhere),
+        decide=program(search.decide, mesh=everywhere),
+        choose=program(search.choose, mesh=everywhere),
+        learn=program(learn),
+        estimate=program(estimate, mesh=everywhere),
         how=how,
-        cost=compiled(make_cost(config, space, shape, ways), clock),
-        fits=compiled(fits, clock),
+        cost=program(make_cost(config, space, shape, ways)),
+        fits=program(fits),
     )
 
 

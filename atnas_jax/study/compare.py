@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from atnas_jax.devices import QUICKLY
 from atnas_jax.rng import stream
 from atnas_jax.search.repair import cheaper, repaired
 from atnas_jax.search.strategies import STRATEGIES, make_strategy
@@ -20,10 +21,6 @@ from atnas_jax.types import Strategy
 OVER_LIMIT = ("reject", "repair")
 BASELINE = "random"
 QUARTILES = (0.25, 0.5, 0.75)
-QUICKLY = {  # compiling takes seconds, hundreds of evaluations a tenth of one
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
 
 
 def compare(
@@ -101,6 +98,7 @@ def measure(
     """
 
     searches = jax.vmap(search_table(strategy, table, evaluations, feasible))
+    # Compiling takes seconds, hundreds of evaluations a tenth of one.
     found = jax.jit(searches, compiler_options=QUICKLY)(keys)
     best = jax.vmap(strategy.best)(found.state)
     fine = table.valid[index_of(table.space, best)] if feasible is None else feasible(best)

@@ -101,7 +101,7 @@ def _finish(network, chosen: Chosen, classes, out, formats, dtype) -> dict[str, 
 def export_trained(
     found: Specialised, out: str, *, formats: Sequence[str] = ("stablehlo", "npz"), dtype: str = "uint8"
 ) -> dict[str, object]:
-    """Write the network that `specialise` trained; arguments, result and errors as of `export_network`."""
+    """Write the network that `specialise_task` trained; arguments, result and errors as of `export_network`."""
     _check(formats, dtype)
     normalisation = found.network.config.net.normalisation
     normalisation = "support" if normalisation == "batch_transductive" else normalisation

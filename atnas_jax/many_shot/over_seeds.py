@@ -32,7 +32,7 @@ def over_seeds(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return what the records of several seeds say together, or None for one seed.
 
     Args:
-        records: of `specialise`, one a seed, all of the same data and rows.
+        records: of `specialise_task`, one a seed, all of the same data and rows.
 
     Returns:
         {"seeds"; "rows": {name: {"curve": mean curve, "evaluations": its points that are of the search, "search_s",

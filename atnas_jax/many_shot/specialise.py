@@ -27,6 +27,7 @@ from atnas_jax.data.labelled_folder import read_support
 from atnas_jax.job.config import check_config
 from atnas_jax.job.defaults import default_config
 from atnas_jax.many_shot.many_shot import Bench, Budget, Trained, make_bench, meta_start, random_start, search, train
+from atnas_jax.many_shot.over_seeds import crossing
 from atnas_jax.many_shot.supervised import part_data
 from atnas_jax.novel.meta_network import MetaNetwork, load_meta_network
 from atnas_jax.rng import stream
@@ -56,38 +57,6 @@ class Specialised(NamedTuple):
     classes: tuple[str, ...]
 
 
-def specialise(
-    workdir: str,
-    data: str,
-    *,
-    rows: Sequence[str] = ROWS,
-    width: int = 1,
-    depth: int = 0,
-    seed: int = 0,
-    changes: dict[str, Any] | None = None,
-    note: Callable[[str], None] = lambda line: None,
-) -> Specialised:
-    """Adapt, train and compare.
-
-    Args:
-        workdir: of a finished search, or its meta_network.npz.
-        data: folder of class folders, or npz with images and labels; resized to the meta-network's images.
-        rows: what is compared, "adapted" among them.
-        width, depth: how far the chosen networks are grown before they train, see `nets.grow.grown_space`.
-        seed: of split, searches and trainings.
-        changes: other values for settings of specialise and limits of search, by dotted name.
-        note: is told one line a method.
-
-    Returns:
-        Specialised.
-
-    Raises:
-        ValueError, FileNotFoundError: one line that says what does not fit.
-    """
-    task = read_task(workdir, data, rows=rows, width=width, depth=depth, changes=changes)
-    return specialise_task(task, seed, note)
-
-
 def read_task(
     workdir: str,
     data: str,
@@ -97,7 +66,18 @@ def read_task(
     depth: int = 0,
     changes: dict[str, Any] | None = None,
 ) -> Task:
-    """Read what all seeds of a comparison share; arguments and errors as of `specialise`."""
+    """Read what all seeds of a comparison share.
+
+    Args:
+        workdir: of a finished search, or its meta_network.npz.
+        data: folder of class folders, or npz with images and labels; resized to the meta-network's images.
+        rows: what is compared, "adapted" among them.
+        width, depth: how far the chosen networks are grown before they train, see `nets.grow.grown_space`.
+        changes: other values for settings of specialise and limits of search, by dotted name.
+
+    Raises:
+        ValueError, FileNotFoundError: one line that says what does not fit.
+    """
     if "adapted" not in rows or (unknown := [name for name in rows if name not in ROWS]):
         given = unknown[0] if "adapted" in rows else "adapted is missing"
         raise ValueError(f"rows: {given}; give adapted and some of {', '.join(ROWS[1:])}")
@@ -121,7 +101,13 @@ def read_task(
 
 
 def specialise_task(task: Task, seed: int, note: Callable[[str], None] = lambda line: None) -> Specialised:
-    """Adapt, train and compare; `seed` and `note` as of `specialise`."""
+    """Adapt, train and compare.
+
+    Args:
+        task: of `read_task`.
+        seed: of split, searches and trainings.
+        note: is told one line a method.
+    """
     network, about = task.network, task.about
     parts, chosen = part_data(task.images, task.labels, network.normalise, network.config.specialise, seed)
     bench = make_bench(network, parts, len(task.classes), seed, (about["width"], about["depth"]), note)
@@ -148,10 +134,9 @@ def reached(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
         {"accuracy"; "rows": {name: {"seconds" of search and training, or None: never; "share" of the search time of
         scratch}}}.
     """
-    aim, whole, found = rows["scratch"]["valid"], rows["scratch"]["search_s"], {}
-    for name, row in rows.items():
-        seconds = next((at for at, accuracy in row["curve"] if accuracy >= aim), None)
-        found[name] = {"seconds": seconds, "share": None if seconds is None else seconds / whole}
+    aim, whole = rows["scratch"]["valid"], rows["scratch"]["search_s"]
+    crossed = {name: crossing(row["curve"], aim, whole) for name, row in rows.items()}
+    found = {name: {key: one[key] for key in ("seconds", "share")} for name, one in crossed.items()}
     return {"accuracy": aim, "rows": found}
 
 

@@ -36,7 +36,7 @@ def write_specialised(folder: str, records: Sequence[dict[str, Any]]) -> str:
 
     Args:
         folder: where to write.
-        records: of `many_shot.specialise`, one a seed, all of the same data and rows.
+        records: of `specialise_task`, one a seed, all of the same data and rows.
     """
     together = over_seeds(records)
     whole = {"schema": SCHEMA, "seeds": list(records), "over_seeds": together}

@@ -10,7 +10,7 @@ import pytest
 
 from atnas_jax.export.write import export_trained
 from atnas_jax.many_shot.seeds import specialise_seeds
-from atnas_jax.many_shot.specialise import reached, read_task, specialise
+from atnas_jax.many_shot.specialise import reached, read_task, specialise_task
 from atnas_jax.many_shot.specialise_report import sentence, specialise_table
 from atnas_jax.many_shot.supervised import split_rows
 from atnas_jax.nets import grow as growing
@@ -119,7 +119,7 @@ def data(tiny_data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(finished, data):
     """The tiny data, specialised to."""
-    return specialise(finished.workdir, data("whole"), rows=ROWS, changes=QUICK)
+    return specialise_task(read_task(finished.workdir, data("whole"), rows=ROWS, changes=QUICK), 0)
 
 
 def test_the_network_learns_and_is_compared(found, tmp_path):
@@ -163,7 +163,7 @@ def test_test_images_choose_nothing(found, finished, data):
         images[rows] = np.random.default_rng(1).integers(0, 256, images[rows].shape)
         return images
 
-    again = specialise(finished.workdir, data("spoilt", spoil), rows=("adapted",), changes=QUICK)
+    again = specialise_task(read_task(finished.workdir, data("spoilt", spoil), rows=("adapted",), changes=QUICK), 0)
     before, after = found.record["rows"]["adapted"], again.record["rows"]["adapted"]
     assert after["genotype"] == before["genotype"]
     assert [accuracy for _, accuracy in after["curve"]] == [accuracy for _, accuracy in before["curve"]]
@@ -217,6 +217,6 @@ def test_seeds_of_other_data_are_refused(found, finished, data, tmp_path):
 
 def test_rows_that_are_not_known_are_refused(finished):
     with pytest.raises(ValueError, match="rows: adapted is missing"):
-        specialise(finished.workdir, "nowhere.npz", rows=("scratch",))
+        read_task(finished.workdir, "nowhere.npz", rows=("scratch",))
     with pytest.raises(ValueError, match="rows: best; give adapted and some of scratch"):
-        specialise(finished.workdir, "nowhere.npz", rows=("adapted", "best"))
+        read_task(finished.workdir, "nowhere.npz", rows=("adapted", "best"))

@@ -28,6 +28,7 @@ CPU_OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
     "xla_disable_hlo_passes": "cse_barrier_expander",
 }
+HALVES = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # of a CPU
 LANES = 8  # partial sums of a sum over rows, whose order is then that of the rows on up to as many devices
 
@@ -142,8 +143,10 @@ def compile_on(
     """
     whole = replicated(mesh)
     jitted = jax.jit(on_mesh(function, mesh), in_shardings=whole, out_shardings=whole, donate_argnums=donate)
-    options = compiler_options()
-    return jitted.lower(*args).compile(compiler_options=options | QUICKLY if quickly and options else options)
+    lowered, options = jitted.lower(*args), compiler_options()
+    if options:
+        options = options | (QUICKLY if quickly else {}) | (HALVES if "bf16" in lowered.as_text() else {})
+    return lowered.compile(compiler_options=options)
 
 
 def place(axis: Axis | None) -> tuple[int, int | Array]:
@@ -254,7 +257,8 @@ def agreed(tree: PyTree, axis: str = POPULATION) -> PyTree:
 def compiler_options() -> dict[str, str]:
     """Return the options of XLA that suit this package's programs on this machine; those without one do not know it.
 
-    On a CPU its library of kernels (YNNPACK) is faster than XLA for sums, and slower for products of few columns. And
+    On a CPU its library of kernels (YNNPACK) is faster than XLA for sums, and slower for products of few columns; of
+    products of bfloat16 numbers it alone makes what the CPU has instructions for (`HALVES`, see `compile_on`). And
     XLA:CPU drops optimisation barriers before it fuses unless the pass that does so, once made for other uses of them,
     is left out; with the barriers, what is dear to compute twice is kept (`nets/pool.py`).
     """

@@ -42,7 +42,7 @@ def write_shown(
     chosen = {name: rows.reshape(len(rows), -1, rows.shape[-1])[:, -1] for name, rows in chosen.items()}
     row = "adapted" if "adapted" in chosen else "best"
     genotypes = chosen[row][:number] if row in chosen else jnp.broadcast_to(state.best, (number, len(state.best)))
-    predict = compiled(_predictor(config, parts), clock, mesh=parts.mesh)
+    predict = compiled(_predictor(config, parts), clock, mesh=parts.mesh, quickly=True)  # three episodes, once
     support, query, predicted = predict(evaluated(state.meta), genotypes, jnp.arange(number), parts.dataset.table)
     predicted = np.asarray(predicted).reshape(number, test.ways, test.queries)
     right = predicted == np.arange(test.ways)[:, None]  # queries are laid out class by class, as supports are

@@ -1,5 +1,6 @@
 """The programs of the across-task search, each compiled once and called for every chunk, genotype and generation."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from atnas_jax.search.gradient import log_probability, training_masks
 from atnas_jax.search.prefilter import prefilter
 from atnas_jax.search.samplers import mixed
 from atnas_jax.search.sampling import make_sampler
+from atnas_jax.search.strategies import GUIDED
 from atnas_jax.search.variation import Feasible, random_feasible
 from atnas_jax.space.slots import mask_of
 from atnas_jax.types import MetaLearner, MetaState
@@ -116,10 +118,14 @@ def make_programs(
     training = trainer(parts.learner, shared, reordering(config, space))
     # What only the supernet's training has; the control trains on T tasks, under one mask.
     plain = shared == 1 and not search_config.reorder_channels and parts.control is parts.learner
+    brief = functools.partial(compiled, clock=clock, mesh=parts.mesh, quickly=True)  # runs for a moment, now and then
+    learns = search_config.strategy in GUIDED or search_config.prefilter != "none"
     return Programs(
         training,
         training if plain else trainer(parts.control, 1, lambda meta: meta),
-        *(compiled(function, clock, mesh=parts.mesh) for function in (make_draw(config, parts), ask, random)),
+        brief(make_draw(config, parts)),
+        compiled(ask, clock, mesh=parts.mesh) if learns else brief(ask),
+        brief(random),
         compiled(fitness, clock, mesh=parts.mesh, note=note),
         compiled(strategy.tell, clock, mesh=parts.mesh),
         compiled(make_descend(config, parts, scorer, feasible), clock, mesh=parts.mesh, note=note),

@@ -32,6 +32,7 @@ STRATEGIES = {
     "nao": nao,
     "predictor": predictor_search,
 }
+GUIDED = ("nao", "predictor")  # these fit a predictor whenever they are asked
 BY_GRADIENT = {  # these learn by `tell_grad`
     name: functools.partial(gradient, relaxation=name) for name in ("softmax", "gumbel", "gumbel_hard", "binary_gates")
 }

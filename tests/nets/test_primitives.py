@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 from atnas_jax.nets import conv as convolutions
-from atnas_jax.nets import ops, pool
+from atnas_jax.nets import ops, pool, written
 from atnas_jax.nets.conv import FEW_CHANNELS, IMPLEMENTATIONS, take_channels
 from atnas_jax.nets.ops import WINDOW, init_op, mixed_op
 from atnas_jax.space.slots import OPS
@@ -51,7 +51,7 @@ def test_conv_is_its_definition(size, stride, dilation, h, w):
     for implementation in IMPLEMENTATIONS:
         got = conv(x, kernel, stride, dilation, implementation)
         assert got.dtype == jnp.float32
-        np.testing.assert_allclose(got, expected, atol=ATOL)
+        np.testing.assert_allclose(got, expected, atol=ATOL)  # so few channels are never computed in halves
 
 
 @pytest.mark.parametrize(("size", "stride", "dilation"), [(1, 1, 1), (3, 2, 1), (5, 1, 1), (3, 1, 2)])
@@ -76,6 +76,57 @@ def test_convolutions_have_the_same_derivatives_to_the_third_order(implementatio
         kernel = rng.normal(size=(size, size, FEW_CHANNELS, 3)) / size
         for ours, theirs in zip(*map(jax.tree.leaves, (derivatives(implementation), derivatives("lax"))), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(("size", "dilation", "c_in", "c_out"), [(3, 1, 8, 6), (5, 1, 9, 3), (3, 2, 8, 5)])
+def test_mixed_is_the_convolution_of_numbers_rounded_to_bfloat16(size, dilation, c_in, c_out):
+    x, kernel, y = normal(0, 3, 5, 4, c_in), normal(1, size, size, c_in, c_out), normal(2, 3, 5, 4, c_out)
+
+    def derivatives(x, kernel, y, implementation):
+        value, pull = jax.vjp(lambda x, kernel: conv(x, kernel, 1, dilation, implementation), x, kernel)
+        return value, *pull(y)
+
+    rounded = [jnp.asarray(given, jnp.bfloat16).astype(jnp.float32) for given in (x, kernel, y)]
+    for ours, exact, near in zip(
+        derivatives(x, kernel, y, "mixed"), derivatives(*rounded, "lax"), derivatives(x, kernel, y, "lax"), strict=True
+    ):
+        assert ours.dtype == jnp.float32
+        np.testing.assert_allclose(ours, exact, rtol=1e-5, atol=1e-4)
+        assert np.abs(ours - near).max() > 1e-3  # it does round
+
+
+def test_mixed_has_the_second_derivatives_within_the_rounding():
+    x, kernel = normal(0, 2, 5, 4, 8), normal(1, 3, 3, 8, 6) / 3
+
+    def second(implementation):
+        def value(x, kernel):
+            return jnp.sin(conv(x, kernel, 1, 1, implementation)).sum()
+
+        def of_gradient(x, kernel):
+            return sum(jnp.square(gradient).sum() for gradient in jax.grad(value, (0, 1))(x, kernel))
+
+        return jax.jit(jax.grad(of_gradient, (0, 1)))(x, kernel)
+
+    for ours, exact in zip(second("mixed"), second("lax"), strict=True):
+        assert np.linalg.norm(ours - exact) < 0.02 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("implementation", ["auto", "mixed"])
+@pytest.mark.parametrize("images", [7, 8, 20])
+def test_a_few_images_at_a_time_is_all_at_once(monkeypatch, implementation, images):
+    """Chunks that divide the images, a rest, and a last chunk that overlaps."""
+    x, kernel = normal(0, images, 5, 4, 8), normal(1, 3, 3, 8, 6)
+
+    def found(cached):
+        monkeypatch.setattr(written, "CACHED", cached)
+
+        def loss(x, kernel):
+            return jnp.sin(convolutions.conv(x, kernel, 1, 1, implementation)).sum()
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(x, kernel)
+
+    whole, chunked = found(10**9), found(3 * 3 * 14 * 5 * 4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), chunked, whole)
 
 
 def test_auto_goes_by_shape_and_by_whether_kernels_are_batched():

@@ -78,7 +78,7 @@ def export_network(
     """
     _check(formats, dtype)
     network, classes = load_meta_network(workdir), ()
-    network = network._replace(config=_with(network.config, dtype="float32"))
+    network = network._replace(config=_in_full(network.config))
     if support:
         images, labels, classes = read_support(support, network.image_shape[0], network.image_shape[-1])
         adapter = make_adapter(network, generations=generations, population=population)
@@ -105,7 +105,7 @@ def export_trained(
     _check(formats, dtype)
     normalisation = found.network.config.net.normalisation
     normalisation = "support" if normalisation == "batch_transductive" else normalisation
-    config = _with(found.network.config, dtype="float32", normalisation=normalisation)
+    config = _in_full(found.network.config, normalisation=normalisation)
     network = found.network._replace(space=found.trained.space, config=config)
     genotype, params, rows = found.trained.genotype, found.trained.params, len(found.reference)
     apply = _subnet(network, genotype).model.apply
@@ -148,9 +148,10 @@ def shared_network(network: MetaNetwork, genotype: np.ndarray | None = None) -> 
     return Chosen(layers, genotype, images, outputs[:, width])
 
 
-def _with(config, **net):
+def _in_full(config, **net):
+    """Return the config with all numbers float32, as they are in what is exported, and these settings of its net."""
     config = config.copy_and_resolve_references()
-    config.net.update(net)
+    config.net.update(net, dtype="float32", conv="auto" if config.net.conv == "mixed" else config.net.conv)
     return config
 
 

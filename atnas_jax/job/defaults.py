@@ -107,7 +107,7 @@ def _network() -> dict:
             "readout": "flatten",  # how the last feature map becomes the embedding: "flatten" or "mean"
             "execution": "switch",  # "switch": one branch runs; "folded": all linear ops as one kernel
             "dtype": "float32",  # what the body computes in; "bfloat16" for devices that are faster so
-            "conv": "auto",  # how a convolution is computed, see nets/conv.py
+            "conv": "auto",  # how a convolution is computed, see nets/conv.py; "mixed" multiplies bfloat16 numbers
         },
     }
 

@@ -17,7 +17,11 @@ from atnas_jax.space.slots import random_genotypes
 
 COUNTS = (3, 1, 2)  # support images of each class
 CHANGES = {
-    "chain": {"space.chain.ops": (("conv3", "sep3"), ("conv3", "max3", "identity")), "learner.name": "maml"},
+    "chain": {
+        "space.chain.ops": (("conv3", "sep3"), ("conv3", "max3", "identity")),
+        "learner.name": "maml",
+        "net.conv": "mixed",  # what is exported is of whole float32
+    },
     "cell": {
         "space.family": "cell",
         "space.cell.ops": ("conv3", "avg3", "identity"),

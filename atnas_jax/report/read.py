@@ -23,7 +23,7 @@ class Record(NamedTuple):
 
     workdir: str
     name: str  # last part of the workdir
-    config: ConfigDict
+    config: ConfigDict  # of the results, where the run has ended
     results: dict[str, Any]  # see README "The workdir"; {} where the run has not ended
     metrics: list[dict[str, Any]]  # rows of metrics.jsonl
     generations: list[dict[str, Any]]  # rows of generations.jsonl
@@ -44,8 +44,9 @@ def read_run(workdir: str) -> Record:
     path = os.path.join(workdir, "config.json")
     if not os.path.exists(path):
         raise FileNotFoundError(f"{workdir} holds no run (no config.json); type the --workdir of a launch.search")
-    config = stored_config(_json(path))
+    given = _json(path)
     results = _json(path) if os.path.exists(path := os.path.join(workdir, "results.json")) else {}
+    config = stored_config(results.get("config", given))  # a run that was tested again differs from its config.json
     rows, space = _rows(os.path.join(workdir, "metrics.jsonl")), make_space(config)
     generations = read_generations(workdir)
     best = results.get("genotype") or next((row["best_genotype"] for row in rows[::-1] if "best_genotype" in row), None)

@@ -46,7 +46,7 @@ NULLS = ("params", "macs")
 DRAWN = 8  # random genotypes for each that is asked for, since several may mean one network
 
 
-def rank_check(workdir: str, out: str, check: Check, *, quiet: bool = False) -> dict[str, Any]:
+def rank_check(workdir: str, out: str, check: Check, *, source: str = "", quiet: bool = False) -> dict[str, Any]:
     """Train genotypes alone and compare their order with the supernet's; returns the record described above.
 
     Args:
@@ -54,6 +54,7 @@ def rank_check(workdir: str, out: str, check: Check, *, quiet: bool = False) -> 
         out: folder, made where absent, that keeps each score as it is computed; what it holds is not computed again.
             Runs that differ in the search alone may share it.
         check: what is asked for.
+        source: where the data of the run is now; "" where it was.
         quiet: show no progress.
 
     Raises:
@@ -63,7 +64,9 @@ def rank_check(workdir: str, out: str, check: Check, *, quiet: bool = False) -> 
     if (results := finished(workdir)) is None:
         raise FileNotFoundError(f"{workdir} holds no finished search; run launch.search with this --workdir first")
     network = load_meta_network(workdir)
-    config, parts = network.config, build(network.config)
+    config = network.config
+    config.data.source = source or config.data.source
+    parts = build(config)
     if (began := results["data"]["fingerprint"]) != parts.dataset.fingerprint:
         raise ValueError(f"{parts.dataset.source} is no longer the data of {workdir}, whose fingerprint is {began}")
     check = check._replace(steps=check.steps or config.train.steps)

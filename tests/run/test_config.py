@@ -107,6 +107,15 @@ def test_contradictions_are_refused_and_their_cures_pass():
     check_config(config)
 
 
+def test_a_table_of_the_untrained_control_alone_is_refused():
+    config = default_config()
+    config.meta_test.update({"conv4": False, "rows": ("conv4",)})
+    with pytest.raises(ValueError, match="'conv4' alone, which is not trained"):
+        check_config(config)
+    config.meta_test.rows = ("conv4", "best")
+    check_config(config)
+
+
 def test_a_guided_search_needs_evaluations_to_guide():
     config = default_config()
     config.search.update({"strategy": "nao", "population": 4})
@@ -133,6 +142,12 @@ def test_a_record_older_than_a_setting_has_its_default():
     expected.train.steps = 700
     assert config == expected and config.is_locked
     check_config(config)
+
+
+def test_a_record_older_than_the_margin_takes_whatever_was_found():
+    record = default_config().to_dict()
+    del record["adapt"]["margin"]
+    assert stored_config(record).adapt.margin == -1.0
 
 
 def test_only_the_options_that_are_set_reach_the_strategy():

@@ -206,12 +206,13 @@ def test_results_with_evidence_are_of_the_schema(again):
             check_results(results)
 
 
-def test_evidence_of_other_episodes_does_not_stay(again):
+def test_evidence_of_other_episodes_or_another_search_on_them_does_not_stay(again):
     before, now = again.results, {"config": again.results["config"], "evidence": {"paired": {}}}
     assert kept_evidence(before, now) == before["evidence"] | {"paired": {}}
-    other = copy.deepcopy(now)
-    other["config"]["protocol"]["seed"] = 1
-    assert kept_evidence(before, other) == {"paired": {}}
+    for section, name in (("protocol", "seed"), ("adapt", "margin")):
+        other = copy.deepcopy(now)
+        other["config"][section][name] = 3
+        assert kept_evidence(before, other) == {"paired": {}}
 
 
 @pytest.mark.parametrize("asked", [Asked(inner_steps=(0, -1)), Asked(front=3), Asked(front=601)])

@@ -1,6 +1,7 @@
 """The rank check: what it chooses, what it compares, and that what is kept is not computed again."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ def test_a_check_measures_what_it_says(short, checked):
     assert {kind: kinds.count(kind) for kind in kinds} == {"supernet": 4, "tuned": 4, "proxies": 4, "alone": 7}
 
 
-def test_a_second_start_computes_nothing(short, checked, monkeypatch):
+def test_a_second_start_computes_nothing(short, checked, tmp_path, monkeypatch):
     out, record = checked
     before = (out / JOURNAL).read_bytes()
 
@@ -142,7 +143,9 @@ def test_a_second_start_computes_nothing(short, checked, monkeypatch):
 
     for name in ("scored", "by_training", "by_tuning", "by_proxies"):
         monkeypatch.setattr(rank_measure, name, never)
-    assert rank_check(short.workdir, str(out), CHECK, quiet=True) == record
+    moved = str(shutil.copy(short.config.data.source, tmp_path))
+    found = rank_check(short.workdir, str(out), CHECK, source=moved, quiet=True)
+    assert found == record  # "source" is what the table says, npz:tiny.npz
     assert (out / JOURNAL).read_bytes() == before
     with pytest.raises(AssertionError, match="computed again"):
         rank_check(short.workdir, str(out), CHECK._replace(steps=2), quiet=True)

@@ -3,10 +3,12 @@
 import json
 import math
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
 
+from atnas_jax.job.build import load_data
 from atnas_jax.job.config import check_config, setting_names, stored_config, strategy_options, unknown_setting
 from atnas_jax.job.defaults import default_config
 
@@ -114,6 +116,14 @@ def test_a_table_of_the_untrained_control_alone_is_refused():
         check_config(config)
     config.meta_test.rows = ("conv4", "best")
     check_config(config)
+
+
+def test_only_glyphs_take_a_difficulty(tiny_data, tmp_path, monkeypatch):
+    config = default_config()
+    config.data.source = "glyphs_mine.npz"
+    shutil.copy(tiny_data, tmp_path / config.data.source)
+    monkeypatch.chdir(tmp_path)
+    assert load_data(config).source == "npz:glyphs_mine.npz"
 
 
 def test_a_guided_search_needs_evaluations_to_guide():

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from atnas_jax.evidence.front import DRAWN, distinct
 from atnas_jax.job.build import Parts, build
 from atnas_jax.job.config import evaluation_steps
 from atnas_jax.job.costs import feasibility
@@ -35,15 +36,12 @@ from atnas_jax.novel.meta_network import load_meta_network
 from atnas_jax.rng import stream
 from atnas_jax.run.search import finished
 from atnas_jax.search.variation import random_feasible
-from atnas_jax.space.chain import DEPTH_SLOT, op_slot
-from atnas_jax.space.slots import SearchSpace
 from atnas_jax.study.agreement import advantage, agreement, ceiling, top_count
 from atnas_jax.study.rank_measure import Check, make_tools, measure
 
 SCHEMA = 1
 JOURNAL = "rank_check.jsonl"
 NULLS = ("params", "macs")
-DRAWN = 8  # random genotypes for each that is asked for, since several may mean one network
 
 
 def rank_check(workdir: str, out: str, check: Check, *, source: str = "", quiet: bool = False) -> dict[str, Any]:
@@ -117,16 +115,6 @@ def chosen(config: ConfigDict, parts: Parts, population: np.ndarray, check: Chec
     if len(genotypes) < number:
         raise ValueError(f"genotypes={number}, but {len(genotypes)} different networks were found; type fewer")
     return genotypes, len(members)
-
-
-def distinct(space: SearchSpace, genotypes: np.ndarray) -> np.ndarray:
-    """Return int32 [m,E], one genotype for each network of [n,E], in their order; slots of idle blocks become 0."""
-    rows = np.array(genotypes, np.int32)
-    if space.family == "chain":
-        depths = np.asarray(space.spec.depths)[rows[:, DEPTH_SLOT]]
-        for block in range(len(space.spec.ops)):
-            rows[depths <= block, op_slot(block) : op_slot(block) + 2] = 0
-    return rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
 
 
 def compared(rows: list[dict[str, Any]]) -> dict[str, Any]:

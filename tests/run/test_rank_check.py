@@ -6,12 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
+from atnas_jax.evidence.front import distinct
 from atnas_jax.job.build import build
 from atnas_jax.novel.meta_network import load_meta_network
 from atnas_jax.space.text import to_text
 from atnas_jax.study import rank_measure
 from atnas_jax.study.journal import read, remembered
-from atnas_jax.study.rank_check import JOURNAL, chosen, compared, distinct, rank_check
+from atnas_jax.study.rank_check import JOURNAL, chosen, compared, rank_check
 from atnas_jax.study.rank_measure import Check, recipe
 from atnas_jax.study.rank_report import rank_table, write_rank_check
 

@@ -77,14 +77,19 @@ def on_front_of(accuracy: np.ndarray, cost: np.ndarray) -> np.ndarray:
     return np.asarray(pareto_front(jnp.stack([jnp.asarray(accuracy), -jnp.asarray(ranks, jnp.float32)], -1)))
 
 
-def distinct(space: SearchSpace, genotypes: np.ndarray) -> np.ndarray:
-    """Return int32 [m,E], one genotype for each network of [n,E], in their order; slots of idle blocks become 0."""
+def canonical(space: SearchSpace, genotypes: np.ndarray) -> np.ndarray:
+    """Return genotypes int32 [n,E] of the same networks, slots of blocks beyond a chain's depth 0."""
     rows = np.array(genotypes, np.int32)
     if space.family == "chain":
         depths = np.asarray(space.spec.depths)[rows[:, DEPTH_SLOT]]
         for block in range(len(space.spec.ops)):
             rows[depths <= block, op_slot(block) : op_slot(block) + 2] = 0
-    return rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
+    return rows
+
+
+def distinct(space: SearchSpace, genotypes: np.ndarray) -> np.ndarray:
+    """Return the first genotype of each network of int32 [n,E], in their order."""
+    return genotypes[np.sort(np.unique(canonical(space, genotypes), axis=0, return_index=True)[1])]
 
 
 def front_table(front: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.evidence.front import DRAWN, distinct
+from atnas_jax.evidence.front import DRAWN, canonical, distinct
 from atnas_jax.job.build import Parts, build
 from atnas_jax.job.config import evaluation_steps
 from atnas_jax.job.costs import feasibility
@@ -111,7 +111,7 @@ def chosen(config: ConfigDict, parts: Parts, population: np.ndarray, check: Chec
     drawn = random_feasible(stream(0, "rank check"), space, DRAWN * number, feasible, 16)
     drawn = drawn if feasible is None else drawn[np.asarray(feasible(drawn))]
     members = distinct(space, population)[: check.population]
-    genotypes = distinct(space, np.concatenate([members, np.asarray(drawn)]))[:number]
+    genotypes = canonical(space, distinct(space, np.concatenate([members, np.asarray(drawn)]))[:number])
     if len(genotypes) < number:
         raise ValueError(f"genotypes={number}, but {len(genotypes)} different networks were found; type fewer")
     return genotypes, len(members)

@@ -15,7 +15,7 @@ from atnas_jax.evaluate import score_each
 from atnas_jax.evidence import meta_test as module
 from atnas_jax.evidence.choose import episodes_of
 from atnas_jax.evidence.evidence import Asked, check_asked, evidence_text, kept_evidence
-from atnas_jax.evidence.front import distinct, on_front_of
+from atnas_jax.evidence.front import canonical, distinct, on_front_of
 from atnas_jax.evidence.paired import derangement
 from atnas_jax.job.build import build, evaluation_learner, hand_made
 from atnas_jax.job.checkpoint import open_checkpoints, restore_latest
@@ -168,7 +168,10 @@ def test_the_front_is_of_the_population_and_as_many_random_genotypes(searched, a
     population = distinct(parts.space, np.asarray(ranked_population(state)))
     assert [p["genotype"] for p in groups["population"]] == [to_text(parts.space, row) for row in population]
     assert len(groups["random"]) == len(population)
-    assert len({p["genotype"] for p in groups["random"]}) == len(population)  # of no chain, slots beyond its depth
+    for points in groups.values():
+        rows = np.asarray([parse(parts.space, point["genotype"]) for point in points])
+        assert len(np.unique(canonical(parts.space, rows), axis=0)) == len(population)
+    assert groups["population"][0]["genotype"] == again.results["genotype"]
     for point in front["points"]:
         cost = parts.cost(jnp.asarray(parse(parts.space, point["genotype"])))
         assert (point["params"], point["macs"]) == tuple(map(int, cost))
@@ -188,11 +191,10 @@ def test_a_front_by_hand():
 
 def test_slots_beyond_the_depth_of_a_chain_make_no_other_network():
     space = chain_space(ChainSpec(ops=(("conv3", "max3"),) * 2, widths=(4, 8), depths=(1, 2), strides=(2, 2)))
-    rows = [parse(space, f"chain:{text}") for text in ("d2/max3-8/max3-8", "d1/conv3-8", "d2/conv3-8/max3-4")]
-    same = rows[1].copy()
-    same[-1] = 1 - same[-1]  # of the second block, which a chain of one does not have
+    texts = [f"chain:{text}" for text in ("d2/max3-8/max3-8", "d1/conv3-8/max3-8", "d2/conv3-8/max3-4")]
+    rows, same = [parse(space, text) for text in texts], parse(space, "chain:d1/conv3-8/conv3-8")
     found = distinct(space, np.asarray([rows[0], rows[1], same, rows[2], rows[0]]))
-    assert [to_text(space, row) for row in found] == [to_text(space, row) for row in rows]
+    assert [to_text(space, row) for row in found] == texts
 
 
 def test_results_with_evidence_are_of_the_schema(again):

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from atnas_jax.evidence.front import distinct
+from atnas_jax.evidence.front import canonical, distinct
 from atnas_jax.job.build import build
 from atnas_jax.novel.meta_network import load_meta_network
 from atnas_jax.space.text import to_text
@@ -55,10 +55,10 @@ def test_what_is_chosen_are_different_networks(tiny):
     parts = build(config)
     space = parts.space  # depth, then op and width of each of two blocks
     same = np.asarray([[0, 1, 1, 2, 1], [0, 1, 1, 0, 0], [1, 1, 1, 0, 0], [0, 1, 1, 1, 1]], np.int32)
-    np.testing.assert_array_equal(distinct(space, same), [[0, 1, 1, 0, 0], [1, 1, 1, 0, 0]])
+    np.testing.assert_array_equal(canonical(space, distinct(space, same)), [[0, 1, 1, 0, 0], [1, 1, 1, 0, 0]])
     found, members = chosen(config, parts, same, Check(genotypes=12, population=3))
     assert members == 2 and len(np.unique(found, axis=0)) == 12
-    np.testing.assert_array_equal(found[:2], distinct(space, same))
+    np.testing.assert_array_equal(found[:2], canonical(space, distinct(space, same)))
     fewer, _ = chosen(config, parts, same, Check(genotypes=8))
     np.testing.assert_array_equal(fewer, chosen(config, parts, same, Check(genotypes=12))[0][:8])  # a prefix
     limited = tiny({"search.max_params": int(np.median(np.asarray(parts.cost(found))[:, 0]))})
@@ -114,7 +114,7 @@ def checked(short, tmp_path_factory):
 def test_a_check_measures_what_it_says(short, checked):
     out, record = checked
     rows, network = record["genotypes"], load_meta_network(short.workdir)
-    best = to_text(network.space, distinct(network.space, np.asarray(network.population))[0])
+    best = to_text(network.space, canonical(network.space, np.asarray(network.population))[0])
     assert rows[0]["genotype"] == best and [row["origin"] for row in rows] == ["population"] * 2 + ["random"] * 2
     assert [len(row["alone"]) for row in rows] == [2, 2, 2, 1]
     assert set(record["predictors"]) == {

@@ -77,7 +77,7 @@ def pseudo_episodes(
     """Make episodes out of a support set.
 
     Args:
-        key: consumed.
+        key: consumed; of moved copies, as folds are the same for every key.
         support_x: float32 [S,H,W,C].
         support_y: int32 [S].
         labels: the same labels on the host, since they decide shapes; int [S].

@@ -1,7 +1,7 @@
 """mini-ImageNet, 5-way 1-shot: 84x84 colour, 64 / 16 / 20 classes (Ravi & Larochelle 2017).
 
-Data: a tar file beside the repository with 30 images a class; with all 600: --config.data.source=PATH, a folder or .tar
-    of split/class/image.
+Data: a tar file, made as docs/own_data.md says, beside the repository, 30 images a class; with all 600:
+    --config.data.source=PATH, a folder or .tar of split/class/image.
 Published with 600 images a class, transductive: MAML 48.70 +- 1.84, T-NAS 52.84 +- 1.41, T-NAS++ 54.11 +- 1.35
     (Lian et al. 2020). No number holds for 30 images a class; only rows of one results.json compare.
 Measured, 300 episodes, seed 0, the tar file unpacked: best 28.67 +- 0.80 inductive, 28.49 +- 0.82 transductive; conv4

@@ -1,6 +1,6 @@
 """Omniglot, 20-way 1-shot: 28x28, Vinyals split by character, no rotated classes in meta_test.
 
-Data: an npz file beside the repository; another place: --config.data.source=npz:PATH.
+Data: an npz file, made as docs/own_data.md says, beside the repository; elsewhere: --config.data.source=npz:PATH.
 Published: transductive MAML 95.8 +- 0.3, MAML++ 97.65, MetaNAS about 97.9 (of its own split); inductive, gradient-based
     TaskNorm-I 90.0 (Bronskill et al. 2020).
 Measured, 600 episodes, seed 0: best 94.92 +- 0.22 inductive, 95.19 +- 0.21 transductive; random architectures of the

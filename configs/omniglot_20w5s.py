@@ -1,6 +1,6 @@
 """Omniglot, 20-way 5-shot: 28x28, Vinyals split by character, no rotated classes in meta_test.
 
-Data: an npz file beside the repository; another place: --config.data.source=npz:PATH.
+Data: an npz file, made as docs/own_data.md says, beside the repository; elsewhere: --config.data.source=npz:PATH.
 Published, transductive: MAML 98.9 +- 0.2, MAML++ 99.33 +- 0.03, each of its own split.
 Measured, 600 episodes, seed 0, on the network of configs/omniglot_20w1s.py (trained on one shot, its generations scored
     by one shot), by launch.meta_test --ways=20 --shots=5: best 98.77 +- 0.07 inductive, 98.79 +- 0.07 transductive.

@@ -1,6 +1,6 @@
 """Omniglot, 5-way 1-shot: 28x28, Vinyals split by character (1,028 / 172 / 423 classes), rotated classes in meta_train.
 
-Data: an npz file beside the repository; another place: --config.data.source=npz:PATH.
+Data: an npz file, made as docs/own_data.md says, beside the repository; elsewhere: --config.data.source=npz:PATH.
 Published, transductive, Conv4 of 64 filters: MAML 98.7 +- 0.4, T-NAS 99.36 +- 0.34 (Lian et al. 2020; their split is
     random, 1,200 characters for training).
 Measured, 600 episodes, seed 0, on the network of configs/omniglot_20w1s.py (the same training, whose generations are

@@ -1,7 +1,7 @@
 """Omniglot, 5-way 1-shot: plain second-order MAML on Conv4 alone, the control that says whether the learner is right.
 
-Data: an npz file beside the repository; another place: --config.data.source=npz:PATH. Vinyals split by character, no
-    rotated classes in meta_test.
+Data: an npz file, made as docs/own_data.md says, beside the repository; elsewhere: --config.data.source=npz:PATH.
+    Vinyals split by character, no rotated classes in meta_test.
 Published, transductive: MAML 98.7 +- 0.4 (Finn et al. 2017, Conv4 of 64 filters with strides, 1.9 million tasks).
 Measured, 600 episodes, 3 inner steps, seed 0: 97.27 +- 0.27 transductive, 96.63 +- 0.33 inductive, after 48,000 steps,
     384,000 tasks, 1 h 59 min of one core of an AMD EPYC, the tests included. After 10,000 steps with a cosine of their

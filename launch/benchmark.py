@@ -8,6 +8,7 @@ from absl import flags
 
 from atnas_jax.bench import report, suites
 from atnas_jax.bench.peak import default_device
+from atnas_jax.job.files import check_out
 from atnas_jax.job.results import versions
 from launch import _main
 
@@ -22,6 +23,8 @@ _PLOT = flags.DEFINE_string("plot", "", "Draw the curves of the suite growth int
 def main(_: list[str]) -> None:
     """Time the works, show each as it is done, print the table and write it."""
     jax.config.update("jax_enable_compilation_cache", False)  # compile_s is of compiling, not of reading
+    for path in filter(None, (_OUT.value, _PLOT.value)):
+        check_out(path)
     names = list(suites.SUITES) if _SUITE.value == "all" else [_SUITE.value]
     rows, bounds = [], suites.peaks(_SMALL.value)
     for name in names:

@@ -2,8 +2,8 @@
 
 python -m launch.compare_searches --config=configs/quickstart.py --strategies=all --out=DIR
 
-Each search is a run in DIR/STRATEGY-SEED; the same command goes on where it was stopped. Writes comparison.txt and
-comparison.json into DIR, and prints the first.
+Each search is a run in DIR/STRATEGY-SEED, whose page launch.report --workdir=DIR/STRATEGY-SEED writes; the same command
+goes on where it was stopped. Writes comparison.txt and comparison.json into DIR, and prints the first.
 """
 
 from absl import flags

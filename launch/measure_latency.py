@@ -10,6 +10,7 @@ from atnas_jax.bench import latency, report
 from atnas_jax.bench.peak import default_device
 from atnas_jax.job.build import load_data, make_space
 from atnas_jax.job.config import check_config
+from atnas_jax.job.files import check_out
 from atnas_jax.job.results import versions
 from atnas_jax.space.expected import tables_to_dict
 from atnas_jax.space.text import space_to_dict
@@ -27,6 +28,7 @@ def main(_: list[str]) -> None:
     config = _CONFIG.value
     check_config(config)
     space, shape = make_space(config), load_data(config).table.images.shape[1:]
+    check_out(_OUT.value)
     net = {name: config.net[name] for name in ("readout", "normalisation", "conv", "dtype")}
     tables = latency.measure(
         space, latency.Setting(shape, ways=config.protocol.ways, **net), _IMAGES.value, _ROUNDS.value

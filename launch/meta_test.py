@@ -1,8 +1,9 @@
 """Test a finished search again: python -m launch.meta_test --workdir=RUN --episodes=600.
 
 Rewrites results.json and report.html of the workdir, and prints the table. --ways and --shots test the network of one
-protocol under another, --rows fewer rows. --paired, --inner_steps_curve=0,1,5,20, --generations_curve and --front=200
-add what says how far to believe it, which results.json keeps under `evidence`.
+protocol under another, --margin what it chooses under another adapt.margin, --rows fewer rows; --source says where the
+data is now. --paired, --inner_steps_curve=0,1,5,20, --generations_curve and --front=200 add what says how far to
+believe it, which results.json keeps under `evidence`.
 """
 
 from absl import flags
@@ -20,6 +21,8 @@ _SHOTS = flags.DEFINE_integer("shots", None, "Support images a class; default: t
 _ROWS = flags.DEFINE_list("rows", [], "Rows to score, such as best,conv4; default: the config's.")
 _QUERIES = flags.DEFINE_integer("queries", None, "Query images a class; default: the config's.", lower_bound=1)
 _SEED = flags.DEFINE_integer("episode_seed", None, "Of the evaluation episodes; default: the config's.", lower_bound=0)
+_MARGIN = flags.DEFINE_float("margin", None, "Of adapt.margin; default: the config's.")
+_SOURCE = flags.DEFINE_string("source", None, "Where the data of the run is now; default: the config's data.source.")
 _PAIRED = flags.DEFINE_bool("paired", False, "Differences of rows on the same episodes, permutation control included.")
 _STEPS = flags.DEFINE_list("inner_steps_curve", [], "Inner steps to score best and conv4 at, such as 0,1,2,3,5,10,20.")
 _GENERATIONS = flags.DEFINE_bool("generations_curve", False, "Accuracy after each generation, of run and of task.")
@@ -30,8 +33,9 @@ _QUIET = flags.DEFINE_bool("quiet", False, "Show no progress.")
 def main(_: list[str]) -> None:
     """Score all rows again, print the final table, and write the report."""
     changes = {
-        **{"ways": _WAYS.value, "shots": _SHOTS.value, "queries": _QUERIES.value},
-        **{"episodes": _EPISODES.value, "seed": _SEED.value},
+        **{"protocol.ways": _WAYS.value, "protocol.shots": _SHOTS.value, "protocol.queries": _QUERIES.value},
+        **{"protocol.episodes": _EPISODES.value, "protocol.seed": _SEED.value},
+        **{"adapt.margin": _MARGIN.value, "data.source": _SOURCE.value},
     }
     given = {name: value for name, value in changes.items() if value is not None}
     asked = Asked(_PAIRED.value, tuple(map(_steps, _STEPS.value)), _GENERATIONS.value, _FRONT.value)

@@ -20,13 +20,15 @@ _POPULATION = flags.DEFINE_integer("population", 0, "How many are of the run's p
 _EPISODES = flags.DEFINE_integer("episodes", 300, "Episodes of meta_valid that score.", lower_bound=2)
 _TUNE = flags.DEFINE_integer("tune", 0, "Also rank after so many outer steps from the shared weights.", lower_bound=0)
 _PROXIES = flags.DEFINE_bool("proxies", True, "Also rank by zero-cost proxies.")
+_SOURCE = flags.DEFINE_string("source", "", "Where the data of the run is now; default: its data.source.")
 _QUIET = flags.DEFINE_bool("quiet", False, "Show no progress.")
 
 
 def main(_: list[str]) -> None:
     """Train genotypes alone, compare, print the table, and write it."""
     asked = (_GENOTYPES, _STEPS, _SEEDS, _REPEATED, _POPULATION, _EPISODES, _TUNE, _PROXIES)
-    record = rank_check(_WORKDIR.value, _OUT.value, Check(*(flag.value for flag in asked)), quiet=_QUIET.value)
+    check = Check(*(flag.value for flag in asked))
+    record = rank_check(_WORKDIR.value, _OUT.value, check, source=_SOURCE.value, quiet=_QUIET.value)
     write_rank_check(_OUT.value, record)
     print(rank_table(record))
 

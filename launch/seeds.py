@@ -8,6 +8,7 @@ row, and writes them to seeds.json of the workdir.
 from absl import flags
 from ml_collections import config_flags
 
+from atnas_jax.report.page import write_report
 from atnas_jax.study.seeds import merge, run_seeds, seeds_table, write_seeds
 from launch import _main
 
@@ -33,7 +34,10 @@ def _merged() -> dict:
 def _run() -> dict:
     if _CONFIG.value is None or not _WORKDIR.value:
         raise ValueError("give --config and --workdir to run seeds, or --runs=A,B,C to merge finished runs")
-    return run_seeds(_CONFIG.value, _WORKDIR.value, _SEEDS.value, quiet=_QUIET.value)
+    record = run_seeds(_CONFIG.value, _WORKDIR.value, _SEEDS.value, quiet=_QUIET.value)
+    for workdir in record["workdirs"]:
+        write_report(workdir)
+    return record
 
 
 if __name__ == "__main__":

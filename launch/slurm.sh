@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Search on several nodes of a Slurm cluster: sbatch launch/slurm.sh [flags of launch.search]
 # e.g. sbatch --nodes=4 launch/slurm.sh --config=configs/omniglot_5w1s.py --workdir=runs/wide --mesh=tasks:2,population:8
+# --config.data.source=npz:PATH, a file that every node can read; docs/own_data.md says how to make it.
 # One task per GPU, as jax takes them from Slurm; on CPU nodes: ATNAS_EXTRA= sbatch --gpus-per-task=0
 # --ntasks-per-node=1 launch/slurm.sh ...
 # Only task 0 touches the workdir. Two minutes before the time limit each task gets SIGTERM: submit the same again to go on.

@@ -10,7 +10,7 @@ them.
 from absl import flags
 
 from atnas_jax.export.write import export_trained
-from atnas_jax.many_shot.seeds import specialise_seeds
+from atnas_jax.many_shot.seeds import NETWORK, specialise_seeds
 from atnas_jax.many_shot.specialise import ROWS, read_task
 from atnas_jax.many_shot.specialise_report import specialise_table
 from atnas_jax.report.specialised import write_specialised
@@ -39,8 +39,8 @@ def main(_: list[str]) -> None:
 
     def done(records, found, first):
         if first:
-            export_trained(found, f"{_OUT.value}/network")
-            print(f"wrote {_OUT.value}/network/")
+            export_trained(found, f"{_OUT.value}/{NETWORK}")
+            print(f"wrote {_OUT.value}/{NETWORK}/")
         write_specialised(_OUT.value, records)
 
     seeds = range(_SEED.value, _SEED.value + _SEEDS.value)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Search on a Cloud TPU pod slice: launch/tpu_pod.sh NAME ZONE [flags of launch.search]
 # e.g. launch/tpu_pod.sh my-v5e-16 us-west4-a --config=configs/omniglot_5w1s.py --workdir=runs/wide --mesh=tasks:2,population:8
+# --config.data.source=npz:PATH, a file that lies at this path on every worker; docs/own_data.md says how to make it.
 # Copies this repository to every worker, installs it there and starts one process a worker, which find each other.
 # The workdir is on the disk of worker 0 alone; the same command goes on from its last checkpoint.
 set -euo pipefail

@@ -30,7 +30,7 @@ MAY_IMPORT = {  # room of the package -> the rooms that it may import, besides i
     "run": BELOW_4 | {"job", "novel", "evidence"},
     "study": BELOW_4 | {"job", "novel", "evidence", "run"},
     "many_shot": BELOW_4 | {"job", "novel", "evidence", "run", "study"},
-    "bench": BELOW_4,
+    "bench": BELOW_4 | {"job"},
     "report": BELOW_4 | HOST,
     "export": BELOW_4 | HOST,
     "__init__": BELOW_4 | HOST | {"report", "export"},

@@ -1,10 +1,11 @@
 """The rows of a benchmark as a table, a JSON file and a picture."""
 
 import json
-import os
 from typing import Any
 
 from matplotlib.figure import Figure
+
+from atnas_jax.job.files import write_whole
 
 SCHEMA = 1
 
@@ -27,9 +28,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def write(path: str, record: dict[str, Any]) -> None:
     """Write a record of a benchmark as JSON, whole or not at all."""
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        json.dump({"schema": SCHEMA} | record, file, indent=2)
-    os.replace(path + ".tmp", path)
+    write_whole(path, json.dumps({"schema": SCHEMA} | record, indent=2))
 
 
 def draw(path: str, rows: list[dict[str, Any]]) -> None:

@@ -14,6 +14,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 MAX_PIXELS = 64 * 2**20  # an image that claims more is refused before it is decoded
 MAX_CLASSES = 10**6
 MAX_BYTES = 3 * MAX_PIXELS + 2**20  # of its file, as large as one without compression
+ImageSize = int | tuple[int, int]  # side of a square, or (H, W), pixels
 
 
 class LabelledImages(NamedTuple):
@@ -26,13 +27,13 @@ class LabelledImages(NamedTuple):
     splits: dict[str, tuple[str, ...]]  # name of a split ("" is the one given) -> split of each class [c]
 
 
-def decode(data: bytes, name: str, image_size: int = 0, channels: int = 0) -> np.ndarray:
+def decode(data: bytes, name: str, image_size: ImageSize = 0, channels: int = 0) -> np.ndarray:
     """Decode one image file.
 
     Args:
         data: the bytes of a PNG, JPEG or other file that Pillow reads; the first frame counts.
         name: what to call it in an error.
-        image_size: resize to this square (Lanczos), 0 keeps the size.
+        image_size: resize to this square, or to (H, W) (Lanczos); 0 keeps the size.
         channels: 1 grey, 3 RGB, 0 as the file is.
 
     Returns:
@@ -55,8 +56,8 @@ def decode(data: bytes, name: str, image_size: int = 0, channels: int = 0) -> np
             str(error).splitlines()[0].replace("<_io.BytesIO object", "<bytes") if str(error) else "no reason given"
         )
         raise ValueError(f"{name}: not a readable image ({reason}): remove or replace it") from None
-    if image_size and image.size != (image_size, image_size):
-        image = image.resize((image_size, image_size), Image.Resampling.LANCZOS)
+    if image_size and image.size != (size := _width_and_height(image_size)):
+        image = image.resize(size, Image.Resampling.LANCZOS)
     array = np.asarray(image, np.uint8)
     return array[..., None] if array.ndim == 2 else array
 
@@ -111,9 +112,10 @@ def stack(images: Sequence[np.ndarray], names: Sequence[str], source: str) -> np
     return np.stack(images)
 
 
-def fit(images: np.ndarray, image_size: int = 0, channels: int = 0) -> np.ndarray:
-    """Resize (Lanczos) and convert uint8 [n,H,W,C] to a square of `image_size` and to `channels`; 0 keeps either."""
-    if channels not in (0, 1, 3) or image_size < 0:
+def fit(images: np.ndarray, image_size: ImageSize = 0, channels: int = 0) -> np.ndarray:
+    """Resize (Lanczos) and convert uint8 [n,H,W,C] to `image_size`, see `decode`, and `channels`; 0 keeps either."""
+    width, height = _width_and_height(image_size)
+    if channels not in (0, 1, 3) or width < 0:
         raise ValueError(f"channels={channels} image_size={image_size}: channels is 0, 1 or 3, image_size is 0 or more")
     if channels == 3 and images.shape[-1] == 1:
         images = np.repeat(images, 3, axis=-1)
@@ -121,12 +123,16 @@ def fit(images: np.ndarray, image_size: int = 0, channels: int = 0) -> np.ndarra
         images = (images.astype(np.uint32) @ np.array([[19595], [38470], [7471]], np.uint32) + 32768 >> 16).astype(
             np.uint8
         )
-    if image_size and images.shape[1:3] != (image_size, image_size):
+    if image_size and images.shape[1:3] != (height, width):
         planes = images.transpose(0, 3, 1, 2).reshape(-1, *images.shape[1:3])
-        size = (image_size, image_size)
-        planes = np.stack([np.asarray(Image.fromarray(p).resize(size, Image.Resampling.LANCZOS)) for p in planes])
-        images = planes.reshape(len(images), -1, image_size, image_size).transpose(0, 2, 3, 1)
+        lanczos = Image.Resampling.LANCZOS
+        planes = np.stack([np.asarray(Image.fromarray(p).resize((width, height), lanczos)) for p in planes])
+        images = planes.reshape(len(images), -1, height, width).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images)
+
+
+def _width_and_height(image_size: ImageSize) -> tuple[int, int]:
+    return (image_size, image_size) if isinstance(image_size, int) else tuple(image_size[::-1])
 
 
 def _to_mode(image: Image.Image, name: str, channels: int) -> Image.Image:

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from atnas_jax.data.folder import decode_all, list_images
-from atnas_jax.data.images import fit, read_arrays
+from atnas_jax.data.images import ImageSize, fit, read_arrays
 
 
-def read_support(path: str, image_size: int, channels: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def read_support(path: str, image_size: ImageSize, channels: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Read labelled images, class by class; classes may have unequal counts.
 
     Args:
         path: a folder of class folders of images, or an npz with `images`, `labels` and optionally `class_names`.
-        image_size: side to resize to, as the meta-network was trained.
+        image_size: side or (H, W) to resize to, as the meta-network was trained.
         channels: 1 or 3, as the meta-network was trained.
 
     Returns:
@@ -35,7 +35,7 @@ def read_support(path: str, image_size: int, channels: int) -> tuple[np.ndarray,
 
 
 def read_images(
-    path: str, image_size: int, channels: int, class_names: tuple[str, ...] = ()
+    path: str, image_size: ImageSize, channels: int, class_names: tuple[str, ...] = ()
 ) -> tuple[np.ndarray, tuple[str, ...], np.ndarray | None]:
     """Read images to classify, and their labels where the folders name classes.
 
@@ -60,7 +60,7 @@ def read_images(
     return images, names, np.array([class_names.index(own_names[k]) for k in labels], np.int32)
 
 
-def _read(path: str, image_size: int, channels: int):
+def _read(path: str, image_size: ImageSize, channels: int):
     """Return images, file names, labels or None, and class names."""
     if path.endswith(".npz"):
         arrays = read_arrays(path, required=("images",))

@@ -84,9 +84,9 @@ def gather(
 
 
 def kept_evidence(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the evidence of a run that was tested before and now again: the new, and the old of the same episodes."""
-    old = before.get("evidence", {}) if before["config"]["protocol"] == now["config"]["protocol"] else {}
-    return {**old, **now.get("evidence", {})}
+    """Return the evidence of a run tested before and again: the new, and the old of the same episodes and choices."""
+    same = all(before["config"][name] == now["config"][name] for name in ("protocol", "adapt"))
+    return {**(before.get("evidence", {}) if same else {}), **now.get("evidence", {})}
 
 
 def evidence_text(evidence: Mapping[str, Any]) -> str:

@@ -15,18 +15,21 @@ from atnas_jax.job.state import RunState, ranked_population
 from atnas_jax.meta.average import evaluated
 from atnas_jax.rng import stream
 from atnas_jax.search.variation import random_feasible
+from atnas_jax.space.chain import DEPTH_SLOT, op_slot
 from atnas_jax.space.pareto import pareto_front
+from atnas_jax.space.slots import SearchSpace
 from atnas_jax.space.text import to_text
 
 GROUPS = ("population", "random")
+DRAWN = 8  # random genotypes for each point, since several may mean one network
 
 
 def fronts_of(config: ConfigDict, parts: Parts, state: RunState, bench: Bench, episodes: int) -> dict[str, Any]:
     """Return the points of accuracy against parameters and multiply-adds, in the protocol's own mode.
 
     The luckiest of many points looks better than it is, so the even-numbered episodes say which points are on a front
-    and the odd-numbered ones how accurate each point is. Both groups have as many genotypes, no two of a group alike
-    where the space allows; the first of the population is the shared best.
+    and the odd-numbered ones how accurate each point is. Both groups have as many genotypes, no two of a group one
+    network where the space allows; the first of the population is the shared best.
 
     Args:
         config, parts, state, bench: of the run and its meta-test.
@@ -39,10 +42,12 @@ def fronts_of(config: ConfigDict, parts: Parts, state: RunState, bench: Bench, e
     """
     mode, scorer = next(iter(bench.scorers.items()))
     feasible = feasibility(config, parts.space, parts.image_shape, parts.latency)
-    found = distinct(np.asarray(ranked_population(state)))
-    drawn = random_feasible(stream(config.seed, "random front"), parts.space, len(found), feasible, 64)
+    found = distinct(parts.space, np.asarray(ranked_population(state)))
+    key, number = stream(config.seed, "random front"), DRAWN * len(found)
+    drawn = np.asarray(random_feasible(key, parts.space, number, feasible, 64))
+    drawn = np.concatenate([distinct(parts.space, drawn), drawn])[: len(found)]
     params, steps, points = evaluated(state.meta), evaluation_steps(config), []
-    for group, genotypes in zip(GROUPS, (found, np.asarray(drawn))):
+    for group, genotypes in zip(GROUPS, (found, drawn)):
         rows = jnp.broadcast_to(genotypes[:, None, None], (len(genotypes), 1, config.protocol.episodes, found.shape[1]))
         plans = (Plan(row, params, steps) for row in rows)
         scores = np.stack([accuracies_of(config, parts, row, scorer, episodes) for row in plans])
@@ -72,9 +77,19 @@ def on_front_of(accuracy: np.ndarray, cost: np.ndarray) -> np.ndarray:
     return np.asarray(pareto_front(jnp.stack([jnp.asarray(accuracy), -jnp.asarray(ranks, jnp.float32)], -1)))
 
 
-def distinct(genotypes: np.ndarray) -> np.ndarray:
-    """Return the different rows of int32 [n,E], in the order in which they come first."""
-    return genotypes[np.sort(np.unique(genotypes, axis=0, return_index=True)[1])]
+def canonical(space: SearchSpace, genotypes: np.ndarray) -> np.ndarray:
+    """Return genotypes int32 [n,E] of the same networks, slots of blocks beyond a chain's depth 0."""
+    rows = np.array(genotypes, np.int32)
+    if space.family == "chain":
+        depths = np.asarray(space.spec.depths)[rows[:, DEPTH_SLOT]]
+        for block in range(len(space.spec.ops)):
+            rows[depths <= block, op_slot(block) : op_slot(block) + 2] = 0
+    return rows
+
+
+def distinct(space: SearchSpace, genotypes: np.ndarray) -> np.ndarray:
+    """Return the first genotype of each network of int32 [n,E], in their order."""
+    return genotypes[np.sort(np.unique(canonical(space, genotypes), axis=0, return_index=True)[1])]
 
 
 def front_table(front: Mapping[str, Any]) -> str:

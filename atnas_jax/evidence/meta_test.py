@@ -97,8 +97,9 @@ def meta_test(
     for mode, scorer in bench.scorers.items():
         tables[mode], accuracies[mode] = {}, {}
         for done, (name, row) in enumerate(plans.items()):
-            values = accuracies_of(config, parts, row, scorer)
-            tables[mode][name], accuracies[mode][name] = score_of(values) | mean_cost(parts, row.genotypes), values
+            each = accuracies_of_each(config, parts, row, scorer)
+            values = accuracies[mode][name] = np.mean(each, 0)
+            tables[mode][name] = score_of(values) | mean_cost(parts, row.genotypes) | spread(each)
             progress.update("meta_test", (len(tables) - 1) * len(plans) + done + 1, len(bench.scorers) * len(plans),
                             row=name, accuracy=tables[mode][name]["accuracy"])  # fmt: skip
     own, *others = bench.scorers
@@ -175,7 +176,14 @@ def make_scorer(config: ConfigDict, parts: Parts, normalisation: str) -> Callabl
 def accuracies_of(
     config: ConfigDict, parts: Parts, row: Plan, scorer: Callable, episodes: int | None = None
 ) -> np.ndarray:
-    """Return the accuracy float [episodes] of a row on the first fixed episodes, all of them by default.
+    """Return the accuracy float [episodes] of a row, the mean over its genotypes; arguments of `accuracies_of_each`."""
+    return np.mean(accuracies_of_each(config, parts, row, scorer, episodes), 0)
+
+
+def accuracies_of_each(
+    config: ConfigDict, parts: Parts, row: Plan, scorer: Callable, episodes: int | None = None
+) -> list[np.ndarray]:
+    """Return R accuracies float [episodes] of a row on the first fixed episodes, all of them by default.
 
     They come in the chunks of all, whatever their number, so that one compiled scorer serves every call.
     """
@@ -188,7 +196,16 @@ def accuracies_of(
             rows = genotypes[np.minimum(index, whole - 1)]
             parts_of.append(np.asarray(scorer(row.params, rows, jnp.asarray(index), steps, parts.dataset.table)))
         found.append(np.concatenate(parts_of)[:episodes])
-    return np.mean(found, 0)
+    return found
+
+
+def spread(accuracies: list[np.ndarray]) -> dict[str, float]:
+    """Return the standard deviation (n - 1) of the accuracies [episodes] of several genotypes, nothing of one alone.
+
+    The interval of their mean is over episodes, for these genotypes; this says how much others would differ.
+    """
+    means = [float(values.mean()) for values in accuracies]
+    return {"architecture_sd": float(np.std(means, ddof=1))} if len(means) > 1 else {}
 
 
 def score_of(accuracies: np.ndarray) -> dict[str, float]:

@@ -13,7 +13,7 @@ from atnas_jax.evidence.choose import episodes_of
 from atnas_jax.job.build import Parts, evaluation_learner
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.files import write_arrays
-from atnas_jax.job.processes import is_first
+from atnas_jax.job.processes import by_first
 from atnas_jax.job.state import RunState
 from atnas_jax.meta.average import evaluated
 from atnas_jax.space.slots import mask_of
@@ -55,8 +55,7 @@ def write_shown(
         "query": _by_class(query, test.ways)[:, :WAYS, :QUERIES],
     }
     arrays |= {f"chosen/{name}": np.asarray(rows) for name, rows in chosen.items()}
-    if is_first():
-        write_arrays(os.path.join(workdir, FILE), arrays, compressed=True)
+    by_first(write_arrays, os.path.join(workdir, FILE), arrays, compressed=True)
 
 
 def _predictor(config: ConfigDict, parts: Parts):

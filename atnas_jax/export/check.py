@@ -18,8 +18,10 @@ def difference_in_fresh_process(out: str, name: str) -> float | None:
     """Return the largest difference between a format and probe.npz, or None where its runtime is not installed.
 
     Raises:
-        RuntimeError: the file cannot be read, or differs by more than `TOLERANCE`.
+        Fault: the file cannot be read, or differs by more than `TOLERANCE`.
     """
+    from atnas_jax.job.faults import Fault  # here, as that imports jax, and the fresh process must do without
+
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
     done = subprocess.run(
@@ -29,10 +31,10 @@ def difference_in_fresh_process(out: str, name: str) -> float | None:
     if done.returncode == UNCHECKED:
         return None
     if done.returncode:
-        raise RuntimeError(f"{out}/{FILES[name]} cannot be read: {(done.stderr.strip() or 'killed').splitlines()[-1]}")
+        raise Fault(f"{out}/{FILES[name]} cannot be read: {(done.stderr.strip() or 'killed').splitlines()[-1]}")
     found = json.loads(done.stdout.splitlines()[-1])
     if not found["difference"] <= TOLERANCE * max(1.0, found["largest"]):
-        raise RuntimeError(f"{out}/{FILES[name]} differs by {found['difference']:.2g} from the supernet; report this")
+        raise Fault(f"{out}/{FILES[name]} differs by {found['difference']:.2g} from the supernet; report this")
     return found["difference"]
 
 

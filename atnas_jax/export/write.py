@@ -74,13 +74,13 @@ def export_network(
 
     Raises:
         ValueError, FileNotFoundError: one line that says what does not fit.
-        RuntimeError: a format does not compute what the supernet computes.
+        Fault: a format does not compute what the supernet computes.
     """
     _check(formats, dtype)
     network, classes = load_meta_network(workdir), ()
     network = network._replace(config=_in_full(network.config))
     if support:
-        images, labels, classes = read_support(support, network.image_shape[0], network.image_shape[-1])
+        images, labels, classes = read_support(support, network.image_shape[:2], network.image_shape[-1])
         adapter = make_adapter(network, generations=generations, population=population)
         found = adapter(images, labels, images[:1], seed=seed)
         chosen = adapted_network(network, found, images, len(classes))

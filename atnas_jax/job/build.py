@@ -56,7 +56,7 @@ class Parts(NamedTuple):
 def load_data(config: ConfigDict) -> DataSet:
     """Load the data that a config names."""
     data = config.data
-    options = {"difficulty": data.difficulty} if data.source.startswith("glyphs") and ":" not in data.source else {}
+    options = {"difficulty": data.difficulty} if data.source in ("glyphs", "glyphs-color") else {}
     return load(
         data.source,
         split=data.split,

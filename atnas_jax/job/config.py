@@ -17,6 +17,7 @@ from atnas_jax.search.strategies import BY_GRADIENT, STRATEGIES
 from atnas_jax.space.extremes import KINDS
 
 LARGEST = 2**31 - 1  # of whole numbers on a device
+BEFORE = {"adapt.margin": -1.0}  # what was done before there was such a setting, where that is not its default
 MAY_BE_EMPTY = ("space.cell.reductions", "search.progressive")
 
 
@@ -59,7 +60,7 @@ def check_config(config: ConfigDict) -> None:
 def stored_config(record: dict[str, Any]) -> ConfigDict:
     """Return the locked config of what JSON held, where a tuple has become a list.
 
-    A setting that is younger than the record has its default, which is what there was before it.
+    A setting that is younger than the record stands for what was done before it: `BEFORE`, or else its default.
     """
 
     def restore(value):
@@ -75,7 +76,9 @@ def stored_config(record: dict[str, Any]) -> ConfigDict:
             for name, value in given.items()
         }
 
-    return ConfigDict(fill(restore(record), default_config().to_dict())).lock()
+    defaults = default_config()
+    defaults.update_from_flattened_dict(BEFORE)
+    return ConfigDict(fill(restore(record), defaults.to_dict())).lock()
 
 
 def chunk_of(config: ConfigDict) -> int:
@@ -191,6 +194,8 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
     ):
         if unknown := [entry for entry in chosen if entry not in known]:
             yield f"{name} has {unknown[0]!r}; allowed: {', '.join(map(repr, known))}"
+    if set(config.meta_test.rows) == {"conv4"} and not config.meta_test.conv4:
+        yield "meta_test.rows has 'conv4' alone, which is not trained; set meta_test.conv4 to True, or add a row"
     yield from _cost_contradictions(config)
     if (seeds := random_seeds(config)) >= (evaluations := search.population * search.generations):
         yield (

@@ -132,9 +132,11 @@ def _learning() -> dict:
             # mean of the ranks by the loss and by naswot, see `mean_ranks` of adaptation.py.
             "score": "loss",
             # Standard errors of the paired difference by which what is found must beat the shared best genotype on
-            # pseudo-queries, or that one is kept, see incumbent.py. With five images, luck alone passes 2 in 6 % of
-            # tasks and 1, the one-standard-error rule, in 19 % (Student's t, 4 degrees of freedom); -1 takes whatever
-            # is found. A score that looks at no pseudo-query has no such difference, and takes what is found.
+            # pseudo-queries, or that one is kept, see incumbent.py. Of one comparison on five images, luck alone passes
+            # 2 in 6 % and 1, the one-standard-error rule, in 19 % (Student's t, 4 degrees of freedom). That holds for
+            # moved copies, which are made anew; folds are those that the search took the best of many by, which luck
+            # passes more often: 2 in 12 to 36 % of tasks (simulated: no true difference, 15 images, the best of 16).
+            # -1 takes whatever is found. A score that looks at no pseudo-query has no such difference, and does too.
             "margin": 2.0,
             "generations": 2,
             # Seconds of searching, compiling left out: generations go on until they are over, at least one; 0 is

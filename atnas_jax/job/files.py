@@ -23,6 +23,19 @@ def write_whole(path: str, text: str) -> None:
     os.replace(path + ".tmp", path)
 
 
+def check_out(path: str) -> None:
+    """Make the folder that a file is to lie in and write there once, so that minutes of work do not end in a bad path.
+
+    Raises:
+        OSError: it cannot be written; names the culprit.
+    """
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with open(path + ".tmp", "w"):
+        os.remove(path + ".tmp")
+
+
 def write_arrays(path: str, arrays: Mapping[str, np.ndarray], *, compressed: bool = False) -> None:
     """Write an npz as `write_whole` writes text."""
     with open(path + ".tmp", "wb") as file:
@@ -50,6 +63,24 @@ def read_json(path: str, cure: str) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ValueError(f"it holds a {type(found).__name__}, not an object")
         return found
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {cure}") from error
+
+
+def read_rows(path: str, cure: str) -> list[dict[str, Any]]:
+    """Return the objects of a file of JSON lines, none where there is no file; a line without its end is torn.
+
+    Raises:
+        ValueError: a line is no JSON object; as of `read_json`.
+    """
+    if not os.path.exists(path):
+        return []
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [json.loads(line) for line in file if line.endswith("\n")]
+        if odd := [row for row in rows if not isinstance(row, dict)]:
+            raise ValueError(f"a line holds a {type(odd[0]).__name__}, not an object")
+        return rows
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); {cure}") from error
 

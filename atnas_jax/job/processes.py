@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from atnas_jax.job.faults import Fault
 from atnas_jax.types import Array, PyTree
 
 ENVIRONMENT = {"coordinator": "JAX_COORDINATOR_ADDRESS", "processes": "JAX_NUM_PROCESSES", "process": "JAX_PROCESS_ID"}
-REFUSALS = (ValueError, OSError)  # what the commands tell in one line
+REFUSALS = (ValueError, OSError, Fault, MemoryError)  # what the commands tell in one line
 
 
 def join(coordinator: str = "", processes: int = 0, process: int = -1, detect: bool = False) -> None:
@@ -79,7 +80,7 @@ def together(function: Callable, *args: Any) -> Any:
     """Return function(*args), called by every process; where it refuses in one, no process goes on.
 
     Raises:
-        ValueError, OSError: its own, or that it refused elsewhere.
+        ValueError, OSError, Fault, MemoryError: its own; a ValueError that it refused elsewhere.
     """
     if jax.process_count() == 1:
         return function(*args)
@@ -100,7 +101,8 @@ def by_first(function: Callable, *args: Any, **options: Any) -> Any:
     """Return what function(*args, **options) is to process 0, which alone calls it; anything that JSON can hold.
 
     Raises:
-        ValueError, OSError: its own; in the other processes a ValueError that repeats it.
+        ValueError, OSError, Fault, MemoryError: its own; in the other processes one that repeats it, a ValueError where
+            it was one, else a Fault.
     """
     if jax.process_count() == 1:
         return function(*args, **options)
@@ -110,12 +112,13 @@ def by_first(function: Callable, *args: Any, **options: Any) -> Any:
             value = function(*args, **options)
         except REFUSALS as error:
             problem = error
-    said = _text_of_first(json.dumps({"value": value, "problem": problem and str(problem)}))
+    typed = isinstance(problem, ValueError)  # what was typed, not the machine
+    said = _text_of_first(json.dumps({"value": value, "problem": problem and str(problem), "typed": typed}))
     if problem is not None:
         raise problem
     told = json.loads(said)
     if told["problem"] is not None:
-        raise ValueError(f"process 0 refused: {told['problem']}")
+        raise (ValueError if told["typed"] else Fault)(f"process 0 refused: {told['problem']}")
     return value if is_first() else told["value"]
 
 
@@ -146,7 +149,7 @@ def first_only(make: Callable[[], Any]) -> Any:
     """Return make() in process 0; in the others something of which every method does nothing.
 
     Raises:
-        ValueError, OSError: as `by_first`.
+        ValueError, OSError, Fault, MemoryError: as `by_first`.
     """
     made = []
     by_first(lambda: made.append(make()))

@@ -44,6 +44,7 @@ _LAYOUT = {  # what each key holds; a dict is looked into, {} is any object, [x]
     "history": list,  # an object per generation
 }
 _ROW = {"accuracy": _NUMBER, "ci95": _NUMBER, "episodes": int, "params": _NUMBER, "macs": _NUMBER}
+_SPREAD = {"architecture_sd": _NUMBER}  # of a row that is a mean over several genotypes
 _OTHER = {"normalisation": str, "rows": {}}  # meta_test_other; null where it was not asked for
 _POINT = {"accuracy": _NUMBER, "ci95": _NUMBER, "episodes": int}
 _EVIDENCE = {  # each key is there where launch.meta_test was asked for it
@@ -115,7 +116,7 @@ def check_results(results: Mapping[str, Any]) -> None:
         if not rows:
             raise ValueError(f"results.{name} has no row")
         for row, cells in rows.items():
-            _check_layout(cells, _ROW, f"results.{name}.{row}")
+            _check_layout(cells, _ROW | (_SPREAD if "architecture_sd" in cells else {}), f"results.{name}.{row}")
             if not 0 <= cells["accuracy"] <= 1:
                 raise ValueError(f"results.{name}.{row}.accuracy is {cells['accuracy']}; it is a share, from 0 to 1")
 
@@ -177,6 +178,11 @@ def results_table(results: Mapping[str, Any]) -> str:
             f"{name[:21]:<22}" + "".join(f"{_percent(cell):>19}" for cell in cells)
             + f"{round(row['params']):>12,}{round(row['macs']):>14,}"
         )  # fmt: skip
+    for name, row in results["meta_test"].items():
+        if "architecture_sd" in row:
+            cells = [row] + ([other["rows"][name]] if other and name in other["rows"] else [])
+            sds = " and ".join(f"{100 * cell['architecture_sd']:.2f}" for cell in cells)
+            lines += ["", f"{name}: standard deviation over its architectures {sds} points"]
     genotype = results["genotype"] if len(results["genotype"]) <= 91 else results["genotype"][:88] + "..."
     return "\n".join([*(line[:100] for line in lines), "", f"genotype {genotype}"])
 

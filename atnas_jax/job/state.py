@@ -16,10 +16,11 @@ from atnas_jax.job.processes import by_first, of_first
 from atnas_jax.rng import stream
 from atnas_jax.types import Array, MetaState, PyTree
 
-HARMLESS = (  # settings that change neither what was trained nor what is yet to be trained
-    *("data.source", "data.cache_dir", "log.checkpoint_minutes", "log.keep", "train.nonfinite_limit"),
+HARMLESS = (  # settings that change no training, past or to come; the fingerprint guards source and split
+    *("data.source", "data.split", "data.cache_dir", "log.checkpoint_minutes", "log.keep", "train.nonfinite_limit"),
     *("protocol.episodes", "meta_test.rows", "meta_test.random_architectures", "meta_test.other_normalisation"),
-    *("adapt.score", "adapt.generations", "adapt.population", "adapt.folds", "adapt.copies"),
+    *("adapt.score", "adapt.margin", "adapt.generations", "adapt.seconds", "adapt.population", "adapt.folds"),
+    "adapt.copies",
 )
 
 
@@ -102,7 +103,8 @@ def keep_config(workdir: str, config: ConfigDict, accept: bool = False) -> None:
         harmful = [name for name in differ if name not in HARMLESS]
         if harmful or (differ and not accept):
             done = os.path.exists(os.path.join(workdir, "results.json"))
-            cure = "" if harmful or done else "--accept_changes goes on with these, or "
+            does = "keeps these for launch.meta_test" if done else "goes on with these"
+            cure = "" if harmful else f"--accept_changes {does}, or "
             raise ValueError(
                 f"{workdir} holds a run with other settings ({', '.join(harmful or differ)}); "
                 f"{cure}type another --workdir, or the same settings to go on"

@@ -4,10 +4,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from atnas_jax.job.files import read_json
+from atnas_jax.job.files import check_out, read_json
 from atnas_jax.many_shot.specialise import Specialised, Task, specialise_task
 
 FILE = "specialise.json"
+NETWORK = "network"  # folder of the one network that is kept
 SCHEMA = 3
 _CURE = "give another --out, or leave it out of --known"
 
@@ -27,19 +28,20 @@ def specialise_seeds(
         task: of `read_task`.
         out: folder of this comparison; what its specialise.json holds stays.
         seeds: to compare with.
-        done: is told after each seed that was run: all records until then, what that seed found, and whether it is the
-            first that ran for this folder.
+        done: is told after each seed that was run: all records until then, what that seed found, and whether its
+            network is to be kept, as the folder has none.
         known: other folders of the same comparison, whose seeds are taken over.
         note: is told one line a method.
 
     Raises:
         ValueError: a folder holds another comparison: other data, meta-network, rows or settings.
-        FileNotFoundError: a folder of `known` holds none.
+        OSError: a folder of `known` holds none, or `out` cannot be written.
     """
     records: dict[int, dict[str, Any]] = {}
-    first = not os.path.exists(os.path.join(out, FILE))
-    for folder in (*known, *([] if first else [out])):
+    first = not os.path.exists(os.path.join(out, NETWORK))
+    for folder in (*known, *([out] if os.path.exists(os.path.join(out, FILE)) else [])):
         records |= _kept(os.path.join(folder, FILE), task)
+    check_out(os.path.join(out, FILE))
     for seed in seeds:
         if seed in records:
             note(f"seed {seed}: known")

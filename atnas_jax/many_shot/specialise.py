@@ -25,12 +25,14 @@ import numpy as np
 
 from atnas_jax.data.labelled_folder import read_support
 from atnas_jax.job.config import check_config
+from atnas_jax.job.costs import feasibility
 from atnas_jax.job.defaults import default_config
 from atnas_jax.many_shot.many_shot import Bench, Budget, Trained, make_bench, meta_start, random_start, search, train
 from atnas_jax.many_shot.over_seeds import crossing
 from atnas_jax.many_shot.supervised import part_data
 from atnas_jax.novel.meta_network import MetaNetwork, load_meta_network
 from atnas_jax.rng import stream
+from atnas_jax.search.variation import random_feasible
 from atnas_jax.space.slots import random_genotypes
 
 ROWS = ("adapted", "scratch", "scratch_equal", "random_from_meta", "random")
@@ -85,7 +87,7 @@ def read_task(
     network.config.specialise.update(default_config().specialise)  # of the job, not of the search that is over
     network.config.update_from_flattened_dict(changes or {})
     check_config(network.config)
-    images, labels, names = read_support(data, network.image_shape[0], network.image_shape[-1])
+    images, labels, names = read_support(data, network.image_shape[:2], network.image_shape[-1])
     about = {
         "data": data,
         "meta_network": workdir,
@@ -154,17 +156,23 @@ def _searched(which: str, equal: bool = False) -> Callable[[Bench], Trained]:
 
 
 def _random(which: str) -> Callable[[Bench], Trained]:
-    """Return the mean over random architectures; genotype and network are those of the first."""
+    """Return the mean over random architectures within the limits; genotype and network are those of the first."""
 
     def method(bench: Bench) -> Trained:
-        number, none = bench.network.config.specialise.random_architectures, {"search_s": 0.0, "evaluations": 0}
-        drawn = np.asarray(random_genotypes(stream(bench.seed, "random"), bench.network.space, number))
+        network, none = bench.network, {"search_s": 0.0, "evaluations": 0}
+        feasible = feasibility(network.config, network.space, network.image_shape, network.latency)
+        key, number = stream(bench.seed, "random"), network.config.specialise.random_architectures
+        if feasible is None:
+            drawn = np.asarray(random_genotypes(key, network.space, number))
+        else:
+            drawn = np.asarray(random_feasible(key, network.space, number, feasible, 64))
         found = []
         for index, genotype in enumerate(drawn):
             start = meta_start(bench) if which == "random_from_meta" else random_start(bench, index)
             found.append(train(bench, start, genotype, none | {"curve": []}))
         rows = [trained.row for trained in found]
         mean = {name: float(np.mean([row[name] for row in rows])) for name in ("train_s", "valid", "test", "compile_s")}
+        mean |= {name: round(np.mean([row[name] for row in rows])) for name in ("params", "macs")}
         curves = {name: np.mean([row[name] for row in rows], 0).tolist() for name in ("curve", "test_curve")}
         tests = [row["test"] for row in rows]
         row = rows[0] | mean | curves | {"tests": tests, "genotypes": [row["genotype"] for row in rows]}

@@ -12,7 +12,7 @@ import numpy as np
 from atnas_jax.data.labelled_folder import read_images, read_support
 from atnas_jax.job.command import FILE as COMMAND
 from atnas_jax.job.command import keep_command
-from atnas_jax.job.files import write_arrays
+from atnas_jax.job.files import check_out, write_arrays
 from atnas_jax.novel.adapt import Adapted, adapt
 from atnas_jax.novel.meta_network import load_meta_network
 
@@ -27,8 +27,9 @@ import sys
 
 import atnas_jax
 
+folder = sys.argv[1] if len(sys.argv) == 2 else sys.exit(__doc__)
 network = atnas_jax.load_adapted(str(pathlib.Path(__file__).parent))
-names, classes, probabilities = network.predict_folder(sys.argv[1])
+names, classes, probabilities = network.predict_folder(folder)
 sys.stdout.reconfigure(errors="surrogateescape")  # of names that are no UTF-8
 rows = csv.writer(sys.stdout)
 rows.writerow(["image", "predicted", *(f"p({name})" for name in network.classes)])
@@ -51,12 +52,13 @@ def adapt_folder(network: str, support: str, query: str, out: str, *, seed: int 
         What adaptation.json holds.
 
     Raises:
-        ValueError, FileNotFoundError: one line, before anything is written.
+        ValueError, OSError: one line, before anything is written.
     """
     loaded = load_meta_network(network)
-    size, channels = loaded.image_shape[0], loaded.image_shape[-1]
+    size, channels = loaded.image_shape[:2], loaded.image_shape[-1]
     images, labels, class_names = read_support(support, size, channels)
     queries, names, query_labels = read_images(query, size, channels, class_names)
+    check_out(os.path.join(out, SUMMARY))
     found = adapt(loaded, images, labels, queries, seed=seed, estimate=True, **options)
     predicted = found.probabilities.argmax(1)
     summary = found.network.about | {

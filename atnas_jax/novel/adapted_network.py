@@ -66,7 +66,7 @@ class AdaptedNetwork(NamedTuple):
 
     def predict_folder(self, path: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
         """Return (file names [n], classes [n], probabilities float32 [n,N]) of a folder of images, or an npz."""
-        images, names, _ = read_images(path, self.image_shape[0], self.image_shape[2])
+        images, names, _ = read_images(path, self.image_shape[:2], self.image_shape[2])
         probabilities = self.predict_proba(images)
         return names, self.classes[probabilities.argmax(1)], probabilities
 
@@ -174,7 +174,7 @@ def as_images(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarr
         )
     if images.shape[1:] == image_shape:
         return images
-    return fit(images, image_shape[0], image_shape[2])
+    return fit(images, image_shape[:2], image_shape[2])
 
 
 def as_float(images: np.ndarray, normalise: tuple[tuple[float, ...], tuple[float, ...]]) -> np.ndarray:

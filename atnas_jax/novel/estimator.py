@@ -18,6 +18,9 @@ except ImportError as error:
     raise ImportError("FewShotClassifier needs scikit-learn 1.6 or later: pip install 'atnas_jax[sklearn]'") from error
 
 
+FEW = 1 / 200  # share of a range that images use of another range only, as 0..1 does of 0..255
+
+
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Classifier of images that adapts a searched meta-network to each training set, see `novel.adapt_to`.
 
@@ -35,7 +38,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     Attributes:
         classes_: [N], what y held, ascending.
-        adapted_: the `AdaptedNetwork`; it saves itself, and `adapted_.about` says how it came about.
+        adapted_: the `AdaptedNetwork` of `classes_`; it saves itself, and `adapted_.about` says how it came about.
         genotype_: the chosen architecture as one line.
         expected_accuracy_: with `estimate`, the accuracy to expect of new images, 0..1, from the training set alone;
             None where a class has a single image.
@@ -84,7 +87,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.value_range_ = own if self.value_range is None else tuple(map(float, self.value_range))
         network = load_meta_network(self.network) if isinstance(self.network, str) else self.network
         names = ("seed", "generations", "population", "seconds", "max_params", "max_macs", "max_latency_ms", "estimate")
-        self.adapted_ = network.adapt(self._images(X), codes, **{name: getattr(self, name) for name in names})
+        adapted = network.adapt(self._images(X), codes, **{name: getattr(self, name) for name in names})
+        # A file holds no objects: labels that are some are text there.
+        text = self.classes_.dtype.kind == "O"
+        self.adapted_ = adapted._replace(classes=self.classes_.astype(str) if text else self.classes_)
         self.genotype_ = self.adapted_.about["genotype"]
         self.expected_accuracy_ = (self.adapted_.about["expected"] or {"accuracy": None})["accuracy"]
         return self
@@ -116,6 +122,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(f"rows of {X.shape[1]} numbers are no images of image_shape {shape}")
         shape = (*shape, 1) if len(shape) == 2 else shape
         low, high = self.value_range_
+        least, most = X.min(), X.max()
+        none = X.dtype.kind == "f" and least < most and low <= least and most - low < FEW * (high - low)
+        if none or FEW * (float(most) - float(least)) > high - low > 0:
+            raise ValueError(
+                f"X goes from {least:g} to {most:g}, but black and white are {low:g} and {high:g}; give numbers of the "
+                "same range as in fit, or set value_range"
+            )
         scale = 255 / (high - low) if high > low else 0.0
         return np.rint(np.clip((X.astype(np.float64) - low) * scale, 0, 255)).astype(np.uint8).reshape(-1, *shape)
 

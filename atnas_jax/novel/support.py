@@ -112,7 +112,8 @@ def make_support_search(
     def _decide(found: Array, task: Task) -> Choice:
         if adapt.score not in LOSSES or adapt.margin < 0:
             return Choice(found, found, jnp.full(2, jnp.nan))
-        # Other copies than those that the search has chosen by, so that luck with them does not count twice.
+        # Other copies than those that the search has chosen by, so that luck with them does not count twice; of folds
+        # there are no others, and there it does.
         episodes = episodes_of(task, stream(jax.random.split(task.key)[0], "decide"))
         sources = pseudo_sources(labels, adapt.folds, adapt.copies)
         genotype, gain = keep_unless_better(

@@ -21,6 +21,12 @@ def section(run: Record, save) -> Section:
     ]
     body = paragraph(protocol_text(run.results) + ". Accuracy in % with its 95 % interval over episodes.")
     body += table(("", *(f"{mode} %" for mode in tables), "params", "MACs"), rows)
+    for mode, rows in tables.items():
+        if sds := [(name, row["architecture_sd"]) for name, row in rows.items() if "architecture_sd" in row]:
+            body += paragraph(
+                f"{sds[0][0]}, {mode}: the interval holds for the architectures that were drawn; the standard "
+                f"deviation over them is {100 * sds[0][1]:.2f} points."
+            )
     if len(tables) > 1:
         body += paragraph(
             "inductive: a prediction depends on its own query image alone; transductive: the queries of an episode are "

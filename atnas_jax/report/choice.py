@@ -31,7 +31,7 @@ def choice_section(found: Adaptation) -> Section:
 
 def how_scored(found: Adaptation) -> str:
     """Return what the candidates were scored by."""
-    adapt, fewest = found.network.config.adapt, int(np.bincount(found.network.support_labels).min())
+    adapt, fewest = found.network.config.adapt, _fewest(found)
     if adapt.score not in ("loss", "mix"):
         by = f"by {adapt.score} on the labelled images, before any adaptation"
     elif fewest >= 2:
@@ -39,6 +39,10 @@ def how_scored(found: Adaptation) -> str:
     else:
         by = f"on slightly moved copies of the labelled images, {adapt.copies} a class, as a class has only one image"
     return f"Candidates were scored {by}. No classified image had a say."
+
+
+def _fewest(found: Adaptation) -> int:
+    return int(np.bincount(found.network.support_labels).min())
 
 
 def verdict(found: Adaptation) -> str:
@@ -50,6 +54,7 @@ def verdict(found: Adaptation) -> str:
     if taken and gain["nats"] == 0 and gain["standard_error"] == 0:
         return "The search ended where it began: at the shared best architecture of the meta-network."
     by = f"{gain['nats']:+.3f} ± {gain['standard_error']:.3f} nats (± one standard error)"
+    by += " on the images that chose it" if _fewest(found) >= 2 else ""  # folds; moved copies are made anew
     if taken:
         return f"What the search found is better than the shared best architecture by {by}, and was taken."
     return (

@@ -12,6 +12,7 @@ from atnas_jax.evidence import shown
 from atnas_jax.job.build import make_space
 from atnas_jax.job.command import kept_command
 from atnas_jax.job.config import stored_config
+from atnas_jax.job.files import read_rows
 from atnas_jax.novel import meta_network
 from atnas_jax.run.generations import read_generations
 from atnas_jax.space.slots import SearchSpace
@@ -23,7 +24,7 @@ class Record(NamedTuple):
 
     workdir: str
     name: str  # last part of the workdir
-    config: ConfigDict
+    config: ConfigDict  # of the results, where the run has ended
     results: dict[str, Any]  # see README "The workdir"; {} where the run has not ended
     metrics: list[dict[str, Any]]  # rows of metrics.jsonl
     generations: list[dict[str, Any]]  # rows of generations.jsonl
@@ -39,14 +40,16 @@ def read_run(workdir: str) -> Record:
 
     Raises:
         FileNotFoundError: the workdir holds no run.
-        ValueError: its config.json or results.json is damaged.
+        ValueError: one of its files is damaged.
     """
     path = os.path.join(workdir, "config.json")
     if not os.path.exists(path):
         raise FileNotFoundError(f"{workdir} holds no run (no config.json); type the --workdir of a launch.search")
-    config = stored_config(_json(path))
+    given = _json(path)
     results = _json(path) if os.path.exists(path := os.path.join(workdir, "results.json")) else {}
-    rows, space = _rows(os.path.join(workdir, "metrics.jsonl")), make_space(config)
+    config = stored_config(results.get("config", given))  # a run that was tested again differs from its config.json
+    rows = read_rows(os.path.join(workdir, "metrics.jsonl"), "remove it, and the report has no curves")
+    space = make_space(config)
     generations = read_generations(workdir)
     best = results.get("genotype") or next((row["best_genotype"] for row in rows[::-1] if "best_genotype" in row), None)
     arrays = _arrays(os.path.join(workdir, shown.FILE))
@@ -72,14 +75,6 @@ def _json(path: str) -> dict[str, Any]:
             return json.load(file)
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}); run launch.search again in a new --workdir") from error
-
-
-def _rows(path: str) -> list[dict[str, Any]]:
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8") as file:
-        # A run that is going on may be in the middle of its last line.
-        return [json.loads(line) for line in file if line.endswith("\n")]
 
 
 def _arrays(path: str, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:

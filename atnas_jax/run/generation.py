@@ -68,7 +68,8 @@ def generation(run: Run, state: RunState) -> RunState:
     control = at_random(run.config, run.programs, run.workdir, state, number, parts.dataset.table, run.notes)
     by_first(add_generation, run.workdir, number + 1, row["step"], asked, fitness, parts.cost(asked), control)
     params, macs = (int(cost) for cost in parts.cost(state.best))
-    run.metrics.write(
+    by_first(
+        run.metrics.write,
         phase="search",
         seconds=spent(run.notes),
         episodes_per_s=scored / seconds,

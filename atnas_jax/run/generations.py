@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from atnas_jax.job.files import write_whole
+from atnas_jax.job.files import read_rows, write_whole
 from atnas_jax.types import Array
 
 FILE = "generations.jsonl"
@@ -56,12 +56,7 @@ def add_generation(
 
 def read_generations(workdir: str) -> list[dict[str, Any]]:
     """Return the rows of a run, none where there is no file."""
-    path = os.path.join(workdir, FILE)
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8", newline="") as file:
-        # A line without its end is torn, even where it parses.
-        return [json.loads(line) for line in file if line.endswith("\n")]
+    return read_rows(os.path.join(workdir, FILE), "remove it to go on without the generations so far")
 
 
 def best_random(workdir: str) -> list[int] | None:

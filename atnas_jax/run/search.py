@@ -53,7 +53,7 @@ def across_task_search(
         check_tensorboard()
     check_same("settings", config.to_json())
     if (done := by_first(finished, workdir)) is not None:
-        by_first(keep_config, workdir, config)
+        by_first(keep_config, workdir, config, accept_changes)
         return done
     parts = together(build, config, mesh)
     check_same("data", parts.dataset.fingerprint)
@@ -81,7 +81,7 @@ def _search(config: ConfigDict, parts: Parts, workdir: str, quiet: bool) -> dict
 
 def test_again(
     workdir: str,
-    changes: dict[str, int],
+    changes: dict[str, Any],
     *,
     rows: tuple[str, ...] = (),
     asked: Asked = NOTHING,
@@ -91,21 +91,24 @@ def test_again(
 
     Args:
         workdir: of the search.
-        changes: settings of `config.protocol` to differ in: ways, shots, queries, episodes, seed. The architecture
-            stays the one that was chosen under the protocol of the search.
+        changes: settings to differ in by their dotted names: protocol.ways, .shots, .queries, .episodes, .seed,
+            adapt.margin, data.source. The architecture stays the one that was chosen under those of the search.
         rows: of `config.meta_test.rows`, the ones to score; empty for all that the search had.
         asked: what to add to the table; what was added before stays, if it is of the same episodes.
         quiet: show no progress.
 
     Raises:
         FileNotFoundError: the workdir holds no finished search, or not its last checkpoint.
-        ValueError: the changed episodes do not fit the data, or the data is not that of the search.
+        ValueError: the changed episodes do not fit the data, the data is not that of the search, or a row of `rows` has
+            no network.
     """
     if (results := finished(workdir)) is None:
         raise FileNotFoundError(f"{workdir} holds no finished search; run launch.search with this --workdir first")
     config = stored_config(read_json(os.path.join(workdir, "config.json"), "bring back a copy"))
-    config.protocol.update(changes)
+    config.update_from_flattened_dict(changes)
     config.meta_test.rows = tuple(rows) or config.meta_test.rows
+    if "conv4" in rows and not config.meta_test.conv4:
+        raise ValueError(f"rows has 'conv4', which {workdir} did not train (meta_test.conv4 is False); leave it out")
     with_rows(config, asked)
     check_config(config)
     check_asked(asked, config.protocol.episodes)
@@ -128,11 +131,8 @@ def test_again(
             progress.close()
         if evidence := kept_evidence(results, again):
             again["evidence"] = evidence
-        results.pop("evidence", None)
-        names = ("config", "protocol", "meta_test", "meta_test_other", "ledger", "evidence")
-        results |= {name: again[name] for name in names if name in again}
-        write_results(workdir, results)
-    return results
+        write_results(workdir, again)
+    return again
 
 
 def meta_network(config: ConfigDict, parts: Parts, state: RunState) -> MetaNetwork:

@@ -156,7 +156,8 @@ def train(run: Run, meta: MetaState, masks: Array, phase: str, ledger: str, show
         "episodes_per_s": masks.shape[0] * masks.shape[1] / seconds,
     }
     rate = float(outer_schedule(run.config)(step - 1))
-    run.metrics.write(
+    by_first(
+        run.metrics.write,
         step=step if phase == "meta_train" else steps + step,
         phase=phase,
         generation=len(run.notes["history"]),

@@ -35,14 +35,20 @@ def compare_searches(
         quiet: show no progress.
 
     Raises:
-        ValueError, OSError: one line that says what does not fit, before the first search.
+        ValueError, OSError: one line that says what does not fit, before the first search, or that a finished one was
+            tested again under another protocol.
     """
     configs = list(_configs(config, _names(strategies), seeds))
     for _, one in configs:
         check_config(one)
     rows = []
     for name, one in configs:
-        results = across_task_search(one, os.path.join(folder, f"{name}-{one.seed}"), quiet=quiet)
+        workdir = os.path.join(folder, f"{name}-{one.seed}")
+        results = across_task_search(one, workdir, quiet=quiet)
+        if results["config"]["protocol"] != one.protocol.to_dict():
+            raise ValueError(
+                f"{workdir} was tested again under another protocol; type launch.meta_test --workdir={workdir}"
+            )
         rows.append({"strategy": name, "seed": one.seed} | _row(results))
     record = {"schema": SCHEMA, "config": json.loads(config.to_json()), "seeds": seeds, "rows": rows}
     write_record(folder, "comparison", searches_table(record), record)

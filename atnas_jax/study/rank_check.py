@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from atnas_jax.evidence.front import DRAWN, canonical, distinct
 from atnas_jax.job.build import Parts, build
 from atnas_jax.job.config import evaluation_steps
 from atnas_jax.job.costs import feasibility
@@ -35,18 +36,15 @@ from atnas_jax.novel.meta_network import load_meta_network
 from atnas_jax.rng import stream
 from atnas_jax.run.search import finished
 from atnas_jax.search.variation import random_feasible
-from atnas_jax.space.chain import DEPTH_SLOT, op_slot
-from atnas_jax.space.slots import SearchSpace
 from atnas_jax.study.agreement import advantage, agreement, ceiling, top_count
 from atnas_jax.study.rank_measure import Check, make_tools, measure
 
 SCHEMA = 1
 JOURNAL = "rank_check.jsonl"
 NULLS = ("params", "macs")
-DRAWN = 8  # random genotypes for each that is asked for, since several may mean one network
 
 
-def rank_check(workdir: str, out: str, check: Check, *, quiet: bool = False) -> dict[str, Any]:
+def rank_check(workdir: str, out: str, check: Check, *, source: str = "", quiet: bool = False) -> dict[str, Any]:
     """Train genotypes alone and compare their order with the supernet's; returns the record described above.
 
     Args:
@@ -54,6 +52,7 @@ def rank_check(workdir: str, out: str, check: Check, *, quiet: bool = False) -> 
         out: folder, made where absent, that keeps each score as it is computed; what it holds is not computed again.
             Runs that differ in the search alone may share it.
         check: what is asked for.
+        source: where the data of the run is now; "" where it was.
         quiet: show no progress.
 
     Raises:
@@ -63,7 +62,9 @@ def rank_check(workdir: str, out: str, check: Check, *, quiet: bool = False) -> 
     if (results := finished(workdir)) is None:
         raise FileNotFoundError(f"{workdir} holds no finished search; run launch.search with this --workdir first")
     network = load_meta_network(workdir)
-    config, parts = network.config, build(network.config)
+    config = network.config
+    config.data.source = source or config.data.source
+    parts = build(config)
     if (began := results["data"]["fingerprint"]) != parts.dataset.fingerprint:
         raise ValueError(f"{parts.dataset.source} is no longer the data of {workdir}, whose fingerprint is {began}")
     check = check._replace(steps=check.steps or config.train.steps)
@@ -110,20 +111,10 @@ def chosen(config: ConfigDict, parts: Parts, population: np.ndarray, check: Chec
     drawn = random_feasible(stream(0, "rank check"), space, DRAWN * number, feasible, 16)
     drawn = drawn if feasible is None else drawn[np.asarray(feasible(drawn))]
     members = distinct(space, population)[: check.population]
-    genotypes = distinct(space, np.concatenate([members, np.asarray(drawn)]))[:number]
+    genotypes = canonical(space, distinct(space, np.concatenate([members, np.asarray(drawn)]))[:number])
     if len(genotypes) < number:
         raise ValueError(f"genotypes={number}, but {len(genotypes)} different networks were found; type fewer")
     return genotypes, len(members)
-
-
-def distinct(space: SearchSpace, genotypes: np.ndarray) -> np.ndarray:
-    """Return int32 [m,E], one genotype for each network of [n,E], in their order; slots of idle blocks become 0."""
-    rows = np.array(genotypes, np.int32)
-    if space.family == "chain":
-        depths = np.asarray(space.spec.depths)[rows[:, DEPTH_SLOT]]
-        for block in range(len(space.spec.ops)):
-            rows[depths <= block, op_slot(block) : op_slot(block) + 2] = 0
-    return rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
 
 
 def compared(rows: list[dict[str, Any]]) -> dict[str, Any]:

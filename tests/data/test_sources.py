@@ -181,6 +181,10 @@ def test_labelled_folder(tmp_path):
     images, labels, names = read_support(str(tmp_path / "support"), 8, 1)
     assert images.shape == (8, 8, 8, 1) and labels.tolist() == [0, 0, 0, 1, 1, 2, 2, 2] and labels.dtype == np.int32
     assert names == ("class_00", "class_01", "class_02")
+    wide, _, _ = read_support(str(tmp_path / "support"), (6, 9), 1)
+    with Image.open(tmp_path / "support/class_00/0.png") as image:
+        expected = image.convert("L").resize((9, 6), Image.Resampling.LANCZOS)
+    assert wide.shape == (8, 6, 9, 1) and np.array_equal(wide[0, ..., 0], expected)
     flat, files, none = read_images(str(tmp_path / "support/class_02"), 8, 1)
     assert none is None and files == ("0.png", "1.png", "2.png") and np.array_equal(flat, images[5:])
     _, files, own = read_images(str(tmp_path / "support"), 8, 1, ("class_02", "class_01", "class_00"))

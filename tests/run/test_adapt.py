@@ -9,16 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import atnas_jax
+from atnas_jax.job.build import evaluation_learner
 from atnas_jax.novel import novel
 from atnas_jax.novel.adapt import adapt, make_adapter
 from atnas_jax.novel.adapt_folder import adapt_folder
 from atnas_jax.novel.adapted_network import load_adapted
-from atnas_jax.novel.meta_network import load_meta_network
+from atnas_jax.novel.meta_network import load_meta_network, save_meta_network
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.text import parse
 
@@ -176,14 +178,32 @@ def test_predict_py_runs_as_written(finished, task, tmp_path):
     _save(tmp_path / "query", queries[:5])
     out = tmp_path / "out"
     adapt_folder(finished.workdir, str(tmp_path / "support.npz"), str(tmp_path / "query"), str(out))
-    assert len((out / "predict.py").read_text().splitlines()) <= 13
-    call = [sys.executable, str(out / "predict.py"), str(tmp_path / "query")]
+    assert len((out / "predict.py").read_text().splitlines()) <= 14
+    call = [sys.executable, str(out / "predict.py")]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=_own_environment())
+    assert done.returncode == 1 and done.stderr.endswith("python predict.py FOLDER\n") and "\n" not in done.stderr[:-1]
+    call.append(str(tmp_path / "query"))
     done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=_own_environment())
     assert done.returncode == 0, done.stderr
     tables = (csv.reader(text.splitlines()) for text in (done.stdout, (out / "predictions.csv").read_text()))
     again, rows = map(list, tables)
     assert [row[:2] for row in again] == [row[:2] for row in rows] and len(rows) == 6 and again[0] == rows[0]
     np.testing.assert_allclose(*(np.array([r[2:] for r in table[1:]], float) for table in (again, rows)), atol=1e-5)
+
+
+def test_images_that_are_no_squares_stay_so(network, tmp_path):
+    shape = (10, 14, 1)
+    learner = evaluation_learner(network.config, network.space, shape, 3)
+    wide = network._replace(params=jax.jit(learner.init)(jax.random.key(0)).params, image_shape=shape)
+    save_meta_network(str(tmp_path), wide)
+    images = np.random.default_rng(0).integers(0, 256, (4, 20, 28), np.uint8)
+    np.savez(tmp_path / "support.npz", images=images, labels=[0, 0, 1, 1])
+    _save(tmp_path / "query", images)
+    out = str(tmp_path / "out")
+    adapt_folder(str(tmp_path), str(tmp_path / "support.npz"), str(tmp_path / "query"), out, generations=1)
+    found = load_adapted(out)
+    assert found.support_images.shape == (4, *shape)
+    assert np.array_equal(found.predict_folder(str(tmp_path / "query"))[2], found.predict_proba(images))
 
 
 def _own_environment():

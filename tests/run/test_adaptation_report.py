@@ -189,7 +189,7 @@ def test_the_drawing_is_of_the_chosen_architecture_with_a_head_of_its_classes(ht
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({}, r"better than the shared best .* by \+0.500 ± 0.125 nats .* was taken"),
+        ({}, r"better than the shared best .* by \+0.500 ± 0.125 nats .* on the images that chose it, and was taken"),
         (
             {"found": "chain:d1/conv3-8/max3-4", "found_is_better_by": {"nats": 0.1, "standard_error": 0.125}},
             r"was kept: .* by \+0.100 ± 0.125 nats .* more than 1.5 standard errors",
@@ -202,7 +202,10 @@ def test_the_verdict_says_what_became_of_the_found_architecture(outcome, changes
     found = read_adaptation(str(outcome[0]))
     about, config = found.network.about | changes, found.network.config.copy_and_resolve_references()
     config.adapt.margin = 1.5
-    assert re.search(says, verdict(found._replace(network=found.network._replace(about=about, config=config))))
+    network = found.network._replace(about=about, config=config)
+    assert re.search(says, verdict(found._replace(network=network)))
+    one_a_class = network._replace(support_labels=np.arange(3))  # whose moved copies are made anew
+    assert "that chose it" not in verdict(found._replace(network=one_a_class))
 
 
 def _told(adaptation, changes, **about):

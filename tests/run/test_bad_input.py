@@ -113,6 +113,9 @@ LINES = {
         (["--workdir=ROOT/finished", "--episodes=1"], "episodes"),
         (["--workdir=ROOT/finished", "--queries=1000"], "shots + queries = 1001 needed"),
         (["--workdir=ROOT/finished", "--quiet=maybe"], "quiet"),
+        (["--workdir=ROOT/finished", "--margin=-2"], "adapt.margin is -2.0"),
+        (["--workdir=ROOT/finished", "--source=ROOT/gone.npz"], "gone.npz does not exist"),
+        (["--workdir=ROOT/finished", "--source=ROOT/changed.npz"], "is no longer the data of this run"),
         (["--workdir=ROOT/no_results"], "results.json is damaged"),
         (["--workdir=ROOT/vanished"], "gone.npz does not exist"),
         (["--workdir=ROOT/changed"], "is no longer the data of this run"),
@@ -127,6 +130,7 @@ LINES = {
         (["RUN", "--support=ROOT/two", "--query=ROOT/empty"], "holds no images"),
         (["RUN", "--support=ROOT/two", "--query=ROOT/one"], "class 'z' has no support images"),
         (["RUN", "--support=ROOT/two", "--query=ROOT/two", "--population=1"], "population"),
+        (["RUN", "--support=ROOT/two", "--query=ROOT/two", "--out=ROOT/text.npz"], "text.npz: file exists"),
     ],
     "check_data": [
         (["--source=ROOT/nowhere"], "nowhere"),
@@ -145,8 +149,21 @@ LINES = {
         (["--seeds=0"], "seeds"),
     ],
     "prepare_tfds": [(["DATA", "--name=My Data", "--out=ROOT/out"], "name 'My Data'"), (["DATA", "--name=x"], "out")],
-    "measure_latency": [(["--config=ROOT/nowhere.py", "--out=ROOT/x.json"], "nowhere.py")],
-    "benchmark": [(["--suite=nope"], "suite")],
+    "measure_latency": [
+        (["--config=ROOT/nowhere.py", "--out=ROOT/x.json"], "nowhere.py"),
+        (["TINY", "--out=ROOT/text.npz/x.json"], "text.npz: file exists"),
+        (["TINY", "--out=ROOT/two"], "two: is a directory"),
+    ],
+    "benchmark": [
+        (["--suite=nope"], "suite"),
+        (["--out=ROOT/text.npz/new/x.json"], "text.npz/new: not a directory"),
+        (["--plot=ROOT/text.npz/x.png"], "text.npz: file exists"),
+    ],
+    "specialise": [(["RUN", "IMAGES", "--out=ROOT/text.npz"], "text.npz: file exists")],
+    "traffic": [
+        (["TINY", "--devices=4"], "devices has '4'; it must be TASKSxPOPULATION"),
+        (["TINY", "--devices=2x1,0x2"], "devices has '0x2'"),
+    ],
 }
 
 
@@ -264,7 +281,7 @@ def _cases(module, root, short):
     data = short.config.data.source
     tiny = ["--config=tests/run/tiny.py", f"--config.data.source={data}"]
     rows = ["--config.meta_test.rows=('adapted', 'best', 'conv4')", "--config.meta_test.other_normalisation=False"]
-    words = {"TINY": tiny, "SHORT": tiny + rows, "DATA": [f"--source={data}"]}
+    words = {"TINY": tiny, "SHORT": tiny + rows, "DATA": [f"--source={data}"], "IMAGES": [f"--data={data}"]}
     words["RUN"] = [f"--workdir={short.workdir}", "--out=ROOT/out"]
     for line, says in LINES[module]:
         yield [flag.replace("ROOT", str(root)) for word in line for flag in words.get(word, [word])], says

@@ -1,6 +1,7 @@
 """Whole searches with several strategies: equal budgets, runs that are read and not run again, and the table."""
 
 import json
+import shutil
 
 import pytest
 
@@ -37,6 +38,17 @@ def test_a_finished_search_is_read(compared, monkeypatch):
     config, folder, record = compared
     monkeypatch.setattr(search, "build", None)
     assert compare_searches(config, "genetic,softmax,predictor", 1, folder, quiet=True) == record
+
+
+def test_a_search_that_was_tested_under_another_protocol_is_refused(compared, tmp_path):
+    config, folder, _ = compared
+    shutil.copytree(f"{folder}/genetic-0", tmp_path / "genetic-0")
+    path = tmp_path / "genetic-0" / "results.json"
+    results = json.loads(path.read_text())
+    results["config"]["protocol"]["ways"] = 2
+    path.write_text(json.dumps(results))
+    with pytest.raises(ValueError, match="genetic-0 was tested again under another protocol; type launch"):
+        compare_searches(config, "genetic", 1, str(tmp_path), quiet=True)
 
 
 def test_the_table_is_sorted_and_parts_the_two_spreads(compared):

@@ -3,10 +3,12 @@
 import json
 import math
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
 
+from atnas_jax.job.build import load_data
 from atnas_jax.job.config import check_config, setting_names, stored_config, strategy_options, unknown_setting
 from atnas_jax.job.defaults import default_config
 
@@ -107,6 +109,23 @@ def test_contradictions_are_refused_and_their_cures_pass():
     check_config(config)
 
 
+def test_a_table_of_the_untrained_control_alone_is_refused():
+    config = default_config()
+    config.meta_test.update({"conv4": False, "rows": ("conv4",)})
+    with pytest.raises(ValueError, match="'conv4' alone, which is not trained"):
+        check_config(config)
+    config.meta_test.rows = ("conv4", "best")
+    check_config(config)
+
+
+def test_only_glyphs_take_a_difficulty(tiny_data, tmp_path, monkeypatch):
+    config = default_config()
+    config.data.source = "glyphs_mine.npz"
+    shutil.copy(tiny_data, tmp_path / config.data.source)
+    monkeypatch.chdir(tmp_path)
+    assert load_data(config).source == "npz:glyphs_mine.npz"
+
+
 def test_a_guided_search_needs_evaluations_to_guide():
     config = default_config()
     config.search.update({"strategy": "nao", "population": 4})
@@ -133,6 +152,12 @@ def test_a_record_older_than_a_setting_has_its_default():
     expected.train.steps = 700
     assert config == expected and config.is_locked
     check_config(config)
+
+
+def test_a_record_older_than_the_margin_takes_whatever_was_found():
+    record = default_config().to_dict()
+    del record["adapt"]["margin"]
+    assert stored_config(record).adapt.margin == -1.0
 
 
 def test_only_the_options_that_are_set_reach_the_strategy():

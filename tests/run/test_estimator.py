@@ -13,6 +13,7 @@ if importlib.util.find_spec("sklearn") is None:  # a broken one fails
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from atnas_jax.novel.adapted_network import load_adapted
 from atnas_jax.novel.estimator import FewShotClassifier, _row_shape
 from atnas_jax.novel.meta_network import load_meta_network
 
@@ -22,6 +23,7 @@ class _Means(NamedTuple):
 
     means: np.ndarray
     about: dict
+    classes: np.ndarray
 
     def predict_proba(self, images):
         far = np.square(images.reshape(len(images), 1, -1) / 255 - self.means).sum(2)
@@ -38,7 +40,7 @@ class _Network(NamedTuple):
         assert images.dtype == np.uint8 and images.ndim == 4 and set(labels) == set(range(labels.max() + 1))
         rows = images.reshape(len(images), -1) / 255
         means = np.stack([rows[labels == k].mean(0) for k in range(labels.max() + 1)])
-        return _Means(means, {"genotype": "none", "expected": None})
+        return _Means(means, {"genotype": "none", "expected": None}, np.arange(len(means)))
 
 
 # Checks that images do not allow, each with the reason.
@@ -81,6 +83,24 @@ def test_a_task_by_name(fitted, task):
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-12)
     assert np.array_equal(fitted.predict(queries), fitted.classes_[probabilities.argmax(1)])
     assert np.array_equal(pickle.loads(pickle.dumps(fitted)).predict_proba(queries), probabilities)
+
+
+def test_what_it_saves_knows_the_labels(fitted, task, tmp_path):
+    for estimator in (fitted, clone(fitted).fit(task[0], task[1].astype(object))):
+        loaded = load_adapted(estimator.adapted_.save(str(tmp_path)))
+        assert loaded.classes.tolist() == ["ant", "bee", "cow"]
+        assert np.array_equal(loaded.predict(task[2]), estimator.predict(task[2]))
+
+
+def test_numbers_of_another_range_than_in_fit_are_refused(fitted, task):
+    with pytest.raises(ValueError, match=r"X goes from 0.* to 0\.9.*, but black and white are 0 and 255; give"):
+        fitted.predict(task[2] / 256)
+    of_shares = FewShotClassifier(_Network()).fit(task[0] / 255, task[1])
+    with pytest.raises(ValueError, match=r"but black and white are 0.* and 0\.9"):
+        of_shares.predict(task[2])
+    with pytest.raises(ValueError, match="but black and white are 0 and 255;"):
+        FewShotClassifier(_Network(), value_range=(0, 255)).fit(task[0] / 255, task[1])
+    fitted.predict(np.zeros_like(task[2]))  # black images are images
 
 
 def test_a_clone_knows_the_settings_and_nothing_else(fitted, finished):

@@ -15,7 +15,7 @@ from atnas_jax.evaluate import score_each
 from atnas_jax.evidence import meta_test as module
 from atnas_jax.evidence.choose import episodes_of
 from atnas_jax.evidence.evidence import Asked, check_asked, evidence_text, kept_evidence
-from atnas_jax.evidence.front import distinct, on_front_of
+from atnas_jax.evidence.front import canonical, distinct, on_front_of
 from atnas_jax.evidence.paired import derangement
 from atnas_jax.job.build import build, evaluation_learner, hand_made
 from atnas_jax.job.checkpoint import open_checkpoints, restore_latest
@@ -23,6 +23,7 @@ from atnas_jax.job.results import check_results
 from atnas_jax.job.state import init_state, ranked_population
 from atnas_jax.run import search
 from atnas_jax.run.search import test_again
+from atnas_jax.space.chain import ChainSpec, chain_space
 from atnas_jax.space.slots import mask_of
 from atnas_jax.space.text import parse, to_text
 
@@ -164,9 +165,13 @@ def test_the_front_is_of_the_population_and_as_many_random_genotypes(searched, a
     front = again.results["evidence"]["front"]
     assert front["normalisation"] == "inductive"
     groups = {group: [p for p in front["points"] if p["group"] == group] for group in ("population", "random")}
-    population = distinct(np.asarray(ranked_population(state)))
+    population = distinct(parts.space, np.asarray(ranked_population(state)))
     assert [p["genotype"] for p in groups["population"]] == [to_text(parts.space, row) for row in population]
     assert len(groups["random"]) == len(population)
+    for points in groups.values():
+        rows = np.asarray([parse(parts.space, point["genotype"]) for point in points])
+        assert len(np.unique(canonical(parts.space, rows), axis=0)) == len(population)
+    assert groups["population"][0]["genotype"] == again.results["genotype"]
     for point in front["points"]:
         cost = parts.cost(jnp.asarray(parse(parts.space, point["genotype"])))
         assert (point["params"], point["macs"]) == tuple(map(int, cost))
@@ -182,7 +187,14 @@ def test_a_front_by_hand():
     accuracy, cost = np.asarray([0.5, 0.6, 0.6, 0.4, 0.7]), np.asarray([10, 20, 30, 10, 2**30 + 1])
     assert on_front_of(accuracy, cost).tolist() == [True, True, False, False, True]
     assert on_front_of(np.asarray([0.5, 0.5]), np.asarray([2**30, 2**30 + 1])).tolist() == [True, False]
-    assert distinct(np.asarray([[2, 0], [1, 1], [2, 0], [0, 3]])).tolist() == [[2, 0], [1, 1], [0, 3]]
+
+
+def test_slots_beyond_the_depth_of_a_chain_make_no_other_network():
+    space = chain_space(ChainSpec(ops=(("conv3", "max3"),) * 2, widths=(4, 8), depths=(1, 2), strides=(2, 2)))
+    texts = [f"chain:{text}" for text in ("d2/max3-8/max3-8", "d1/conv3-8/max3-8", "d2/conv3-8/max3-4")]
+    rows, same = [parse(space, text) for text in texts], parse(space, "chain:d1/conv3-8/conv3-8")
+    found = distinct(space, np.asarray([rows[0], rows[1], same, rows[2], rows[0]]))
+    assert [to_text(space, row) for row in found] == texts
 
 
 def test_results_with_evidence_are_of_the_schema(again):
@@ -206,12 +218,13 @@ def test_results_with_evidence_are_of_the_schema(again):
             check_results(results)
 
 
-def test_evidence_of_other_episodes_does_not_stay(again):
+def test_evidence_of_other_episodes_or_another_search_on_them_does_not_stay(again):
     before, now = again.results, {"config": again.results["config"], "evidence": {"paired": {}}}
     assert kept_evidence(before, now) == before["evidence"] | {"paired": {}}
-    other = copy.deepcopy(now)
-    other["config"]["protocol"]["seed"] = 1
-    assert kept_evidence(before, other) == {"paired": {}}
+    for section, name in (("protocol", "seed"), ("adapt", "margin")):
+        other = copy.deepcopy(now)
+        other["config"][section][name] = 3
+        assert kept_evidence(before, other) == {"paired": {}}
 
 
 @pytest.mark.parametrize("asked", [Asked(inner_steps=(0, -1)), Asked(front=3), Asked(front=601)])

@@ -12,6 +12,7 @@ from atnas_jax.export.reader import FORMAT, load
 from atnas_jax.export.readme import readme
 from atnas_jax.export.write import export_network
 from atnas_jax.job.build import evaluation_learner, make_space
+from atnas_jax.job.faults import Fault
 from atnas_jax.novel.meta_network import MetaNetwork, save_meta_network
 from atnas_jax.space.slots import random_genotypes
 
@@ -111,10 +112,10 @@ def test_a_difference_and_a_file_that_is_cut_off_are_told(network, tmp_path):
     with np.load(tmp_path / "probe.npz") as file:  # by three times what is allowed
         more = 3e-5 * max(1, np.abs(file["outputs"]).max())
         np.savez(tmp_path / "probe.npz", images=file["images"], outputs=file["outputs"] + more)
-    with pytest.raises(RuntimeError, match=r"network.npz differs by .* from the supernet"):
+    with pytest.raises(Fault, match=r"network.npz differs by .* from the supernet"):
         difference_in_fresh_process(str(tmp_path), "npz")
     (tmp_path / "network.npz").write_bytes(b"")
-    with pytest.raises(RuntimeError, match=r"network\.npz cannot be read"):
+    with pytest.raises(Fault, match=r"network\.npz cannot be read"):
         difference_in_fresh_process(str(tmp_path), "npz")
 
 

@@ -178,6 +178,9 @@ def test_harmless_changes_are_accepted_with_the_flag_alone(short, tmp_path):
         keep_config(workdir, changed)
     keep_config(workdir, changed, accept=True)
     keep_config(workdir, changed)
+    changed.adapt.update({"margin": 1.5, "seconds": 3.0})
+    changed.data.split = "file:moved.txt"  # the fingerprint says whether that is the same
+    keep_config(workdir, changed, accept=True)
     changed.train.outer_lr = 0.5
     with pytest.raises(ValueError, match=r"\(train.outer_lr\); type another"):
         keep_config(workdir, changed, accept=True)

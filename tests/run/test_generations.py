@@ -32,6 +32,14 @@ def test_rows_read_back_and_a_resume_cuts_what_its_checkpoint_does_not_hold(tmp_
     }  # fmt: skip
 
 
+def test_a_damaged_line_names_the_file(tmp_path):
+    for text in ('{"generation"\n{}\n', "[1]\n", "\n"):
+        (tmp_path / "generations.jsonl").write_text(text)
+        with pytest.raises(ValueError, match=r"generations.jsonl is damaged \(.*\); remove it to go on") as caught:
+            read_generations(str(tmp_path))
+        assert "\n" not in str(caught.value)
+
+
 def test_the_best_random_genotype_is_that_of_the_last_generation(tmp_path):
     assert best_random(str(tmp_path)) is None
     _add(tmp_path, 1, (np.array([[0, 0], [1, 0]]), np.array([0.9, 0.1])))

@@ -56,7 +56,7 @@ def test_meta_test(command, short, tmp_path):
 
 def test_seeds(command, short, tiny_data, tmp_path):
     for seed in (0, 1):  # finished runs, which are not run again
-        workdir = shutil.copytree(short.workdir, tmp_path / f"seed{seed}")
+        workdir = shutil.copytree(short.workdir, tmp_path / f"seed{seed}", ignore=shutil.ignore_patterns("report.html"))
         for name in ("config.json", "results.json"):
             record = json.loads((workdir / name).read_text())
             (record["config"] if name == "results.json" else record)["seed"] = record["seed"] = seed
@@ -67,6 +67,7 @@ def test_seeds(command, short, tiny_data, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == seeds_table(json.loads((tmp_path / "seeds.json").read_text())) + "\n"
     assert "mean ± standard deviation over the 2 seeds 0, 1" in done.stdout
+    assert all((tmp_path / f"seed{seed}" / "report.html").exists() for seed in (0, 1))
     _refused(command("seeds", f"--runs={tmp_path / 'seed0'}"), "2 or more")
 
 

@@ -60,8 +60,16 @@ def test_the_same_architecture_and_weights_score_the_same_in_every_row(finished,
         (found.other["rows"], finished.results["meta_test_other"]["rows"]["best"]),
     ):
         same = ("adapted", "best", "permuted_architecture", "random_architecture", "random_search", "conv4")
+        assert rows["random_architecture"].pop("architecture_sd") == 0
         assert [rows[name] for name in same] == [expected] * len(same)
         assert expected["ci95"] > 0
+
+
+def test_the_spread_is_over_the_means_of_genotypes():
+    assert module.spread([np.asarray([0.2, 0.4]), np.asarray([0.6, 0.8])]) == {
+        "architecture_sd": pytest.approx(0.4 / 2**0.5)
+    }
+    assert module.spread([np.asarray([0.2, 0.4])]) == {}
 
 
 def test_the_chunks_change_nothing(finished, searched):

@@ -15,9 +15,10 @@ import pytest
 import yaml
 
 from atnas_jax.devices import compile_on
-from atnas_jax.job import compiled
+from atnas_jax.job import compiled, processes
 from atnas_jax.job.budget import rungs_of
 from atnas_jax.job.build import build
+from atnas_jax.job.faults import Fault
 from atnas_jax.job.processes import anywhere, by_first, check_same, first_only, join, of_first, together
 from atnas_jax.job.progress import Progress
 from atnas_jax.run import search
@@ -167,6 +168,25 @@ def test_alone_every_agreement_is_the_own_value():
     assert first_only(lambda: tree) is tree
     with pytest.raises(ValueError, match="no"):
         by_first(int, "no")
+
+
+@pytest.mark.parametrize(
+    ("problem", "other"),
+    [(ValueError("no"), ValueError), (OSError(28, "no"), Fault), (Fault("no"), Fault), (MemoryError("no"), Fault)],
+)
+def test_what_process_0_cannot_do_all_are_told(monkeypatch, problem, other):
+    said = []
+
+    def refuse():
+        raise problem
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(processes, "_text_of_first", lambda text: said.append(text) or said[0])
+    with pytest.raises(type(problem), match="no"):
+        by_first(refuse)
+    monkeypatch.setattr(processes, "is_first", lambda: False)
+    with pytest.raises(other, match=r"process 0 refused: .*no"):
+        by_first(refuse)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,18 @@
 """The rank check: what it chooses, what it compares, and that what is kept is not computed again."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from atnas_jax.evidence.front import canonical, distinct
 from atnas_jax.job.build import build
 from atnas_jax.novel.meta_network import load_meta_network
 from atnas_jax.space.text import to_text
 from atnas_jax.study import rank_measure
 from atnas_jax.study.journal import read, remembered
-from atnas_jax.study.rank_check import JOURNAL, chosen, compared, distinct, rank_check
+from atnas_jax.study.rank_check import JOURNAL, chosen, compared, rank_check
 from atnas_jax.study.rank_measure import Check, recipe
 from atnas_jax.study.rank_report import rank_table, write_rank_check
 
@@ -53,10 +55,10 @@ def test_what_is_chosen_are_different_networks(tiny):
     parts = build(config)
     space = parts.space  # depth, then op and width of each of two blocks
     same = np.asarray([[0, 1, 1, 2, 1], [0, 1, 1, 0, 0], [1, 1, 1, 0, 0], [0, 1, 1, 1, 1]], np.int32)
-    np.testing.assert_array_equal(distinct(space, same), [[0, 1, 1, 0, 0], [1, 1, 1, 0, 0]])
+    np.testing.assert_array_equal(canonical(space, distinct(space, same)), [[0, 1, 1, 0, 0], [1, 1, 1, 0, 0]])
     found, members = chosen(config, parts, same, Check(genotypes=12, population=3))
     assert members == 2 and len(np.unique(found, axis=0)) == 12
-    np.testing.assert_array_equal(found[:2], distinct(space, same))
+    np.testing.assert_array_equal(found[:2], canonical(space, distinct(space, same)))
     fewer, _ = chosen(config, parts, same, Check(genotypes=8))
     np.testing.assert_array_equal(fewer, chosen(config, parts, same, Check(genotypes=12))[0][:8])  # a prefix
     limited = tiny({"search.max_params": int(np.median(np.asarray(parts.cost(found))[:, 0]))})
@@ -112,7 +114,7 @@ def checked(short, tmp_path_factory):
 def test_a_check_measures_what_it_says(short, checked):
     out, record = checked
     rows, network = record["genotypes"], load_meta_network(short.workdir)
-    best = to_text(network.space, distinct(network.space, np.asarray(network.population))[0])
+    best = to_text(network.space, canonical(network.space, np.asarray(network.population))[0])
     assert rows[0]["genotype"] == best and [row["origin"] for row in rows] == ["population"] * 2 + ["random"] * 2
     assert [len(row["alone"]) for row in rows] == [2, 2, 2, 1]
     assert set(record["predictors"]) == {
@@ -133,7 +135,7 @@ def test_a_check_measures_what_it_says(short, checked):
     assert {kind: kinds.count(kind) for kind in kinds} == {"supernet": 4, "tuned": 4, "proxies": 4, "alone": 7}
 
 
-def test_a_second_start_computes_nothing(short, checked, monkeypatch):
+def test_a_second_start_computes_nothing(short, checked, tmp_path, monkeypatch):
     out, record = checked
     before = (out / JOURNAL).read_bytes()
 
@@ -142,7 +144,9 @@ def test_a_second_start_computes_nothing(short, checked, monkeypatch):
 
     for name in ("scored", "by_training", "by_tuning", "by_proxies"):
         monkeypatch.setattr(rank_measure, name, never)
-    assert rank_check(short.workdir, str(out), CHECK, quiet=True) == record
+    moved = str(shutil.copy(short.config.data.source, tmp_path))
+    found = rank_check(short.workdir, str(out), CHECK, source=moved, quiet=True)
+    assert found == record  # "source" is what the table says, npz:tiny.npz
     assert (out / JOURNAL).read_bytes() == before
     with pytest.raises(AssertionError, match="computed again"):
         rank_check(short.workdir, str(out), CHECK._replace(steps=2), quiet=True)

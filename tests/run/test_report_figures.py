@@ -219,7 +219,7 @@ def test_each_run_has_its_own_column(finished, tmp_path):
         config, results = json.loads(json.dumps(finished.config.to_dict())), dict(finished.results)
         results["ledger"] = {name: number * value for name, value in LEDGER.items()}
         results["meta_test"] = {name: row | {"accuracy": number / 4} for name, row in results["meta_test"].items()}
-        results["params"], config["train"]["outer_lr"] = 1000 * number, number / 8
+        results["params"], config["train"]["outer_lr"], results["config"] = 1000 * number, number / 8, config
         if number == 2:
             del results["meta_test"]["conv4"], results["meta_test_other"]
         (folder / "config.json").write_text(json.dumps(config))

@@ -130,6 +130,11 @@ def test_the_table_names_all_that_a_reader_needs_within_100_columns():
     assert "5-way 1-shot, 15 queries a class, 600 episodes, 1 inner step" in table
     assert "inductive %" in table
     assert "transductive %" in table
+    assert "standard deviation" not in table
+    results["meta_test"]["random_architecture"]["architecture_sd"] = 0.05
+    check_results(results)
+    spread = "random_architecture: standard deviation over its architectures 5.00 points"
+    assert spread in results_table(results).splitlines()
     best = next(line for line in table.splitlines() if line.startswith("best"))
     assert best.split() == ["best", "89.00", "±", "1.23", "95.00", "±", "1.23", "12,345", "1,234,567"]
     adapted = next(line for line in table.splitlines() if line.startswith("adapted"))

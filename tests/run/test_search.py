@@ -18,6 +18,7 @@ from atnas_jax.job.defaults import ROWS
 from atnas_jax.job.progress import make_progress
 from atnas_jax.job.results import check_results
 from atnas_jax.job.state import init_state
+from atnas_jax.report.read import read_run
 from atnas_jax.run import search
 from atnas_jax.run.search import across_task_search, test_again
 from atnas_jax.run.steps import make_programs
@@ -164,17 +165,44 @@ def test_a_genotype_beyond_the_limits_never_has_the_best_fitness(tiny):
 
 def test_the_meta_test_of_a_finished_run_can_be_done_again(short, tmp_path):
     workdir = str(shutil.copytree(short.workdir, tmp_path / "copy"))
-    again = test_again(workdir, {"seed": 0}, quiet=True)
+    again = test_again(workdir, {"protocol.seed": 0}, quiet=True)
     assert json.loads(_read(workdir, "results.json")) == json.loads(json.dumps(again))
     assert json.loads(json.dumps(again | {"ledger": 0})) == short.results | {"ledger": 0}
-    other = test_again(workdir, {"ways": 2, "shots": 2}, rows=("best", "no_adaptation"), quiet=True)
+    other = test_again(workdir, {"protocol.ways": 2, "protocol.shots": 2}, rows=("best", "no_adaptation"), quiet=True)
     assert (other["protocol"]["ways"], other["protocol"]["shots"]) == (2, 2)
     assert {name: row["accuracy"] for name, row in other["meta_test"].items()}["no_adaptation"] == 0.5
     assert list(other["meta_test"]) == ["best", "no_adaptation"]
+    assert other["params"] == other["meta_test"]["best"]["params"] != short.results["params"]  # a smaller head
+    assert read_run(workdir).config.protocol.ways == 2  # what the page says of the table
+    assert across_task_search(short.config, workdir, quiet=True) == json.loads(json.dumps(other))  # config.json stays
     with pytest.raises(FileNotFoundError, match="holds no finished search"):
         test_again(str(tmp_path), {}, quiet=True)
     with pytest.raises(ValueError, match=r"protocol\.episodes is 1"):
-        test_again(workdir, {"episodes": 1}, quiet=True)
+        test_again(workdir, {"protocol.episodes": 1}, quiet=True)
+
+
+def test_a_finished_run_whose_data_moved_is_tested_by_another_margin(short, tmp_path):
+    workdir, moved = shutil.copytree(short.workdir, tmp_path / "copy"), str(tmp_path / "moved.npz")
+    shutil.copy(short.config.data.source, moved)
+    config = short.config.copy_and_resolve_references()
+    config.data.source = str(tmp_path / "gone.npz")
+    with pytest.raises(ValueError, match=r"\(data.source\); --accept_changes keeps these for launch.meta_test"):
+        across_task_search(config, str(workdir), quiet=True)
+    assert across_task_search(config, str(workdir), quiet=True, accept_changes=True) == short.results
+    assert json.loads(_read(workdir, "config.json"))["data"]["source"] == config.data.source
+    again = test_again(str(workdir), {"data.source": moved, "adapt.margin": 50.0}, quiet=True)
+    assert (again["config"]["data"]["source"], again["config"]["adapt"]["margin"]) == (moved, 50.0)
+    assert again["meta_test"]["adapted"] == again["meta_test"]["best"] == short.results["meta_test"]["best"]
+    assert short.results["meta_test"]["adapted"]["params"] != again["meta_test"]["adapted"]["params"]
+
+
+def test_a_row_that_was_not_trained_is_refused(short, tmp_path):
+    config = short.config.copy_and_resolve_references()
+    config.meta_test.conv4 = False
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    shutil.copy(os.path.join(short.workdir, "results.json"), tmp_path)
+    with pytest.raises(ValueError, match=r"rows has 'conv4', which .* did not train"):
+        test_again(str(tmp_path), {}, rows=("best", "conv4"), quiet=True)
 
 
 def test_one_device_finds_what_two_found(short, tmp_path, monkeypatch):

@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 
 from atnas_jax.export.write import export_trained
+from atnas_jax.job.costs import make_cost
+from atnas_jax.many_shot import specialise
+from atnas_jax.many_shot.many_shot import Bench, Trained
 from atnas_jax.many_shot.seeds import specialise_seeds
-from atnas_jax.many_shot.specialise import reached, read_task, specialise_task
+from atnas_jax.many_shot.specialise import METHODS, reached, read_task, specialise_task
 from atnas_jax.many_shot.specialise_report import sentence, specialise_table
 from atnas_jax.many_shot.supervised import split_rows
 from atnas_jax.nets import grow as growing
 from atnas_jax.nets.grow import grow, grown_space
 from atnas_jax.nets.subnet import make_subnet
+from atnas_jax.novel.meta_network import load_meta_network
 from atnas_jax.report.specialised import write_specialised
 from atnas_jax.space.cell import CellSpec, cell_space
 from atnas_jax.space.chain import ChainSpec, chain_space
-from atnas_jax.space.text import from_text
+from atnas_jax.space.text import from_text, parse, to_text
 
 ROWS = ("adapted", "scratch", "random")
 QUICK = {
@@ -188,9 +192,37 @@ def test_seeds_that_are_done_are_not_run_again(found, finished, data, tmp_path):
     alone = str(tmp_path / "alone")
     write_specialised(alone, [one | {"rows": {"adapted": one["rows"]["adapted"]}, "seed": 2}])
     records = specialise_seeds(small, alone, (0, 2), done)
-    assert ran == [(0, [0, 2], False)]  # run, put in order, and not the first here
+    assert ran == [(0, [0, 2], True)]  # run, put in order; no other network is kept here
     again, before = records[0]["rows"]["adapted"], found.record["rows"]["adapted"]
     assert again["genotype"] == before["genotype"] and again["test"] == before["test"]
+
+
+def test_random_architectures_keep_the_limits_and_are_told_in_means(finished, monkeypatch):
+    network = load_meta_network(finished.workdir)
+    cost = make_cost(network.config, network.space, network.image_shape, 3)
+
+    def train(bench, start, genotype, searched):
+        params, macs = map(int, cost(jnp.asarray(genotype)))
+        row = dict.fromkeys(("train_s", "valid", "test", "compile_s", "search_s"), 0.5) | {
+            "params": params,
+            "macs": macs,
+        }
+        row |= {"genotype": to_text(network.space, genotype), "curve": [[0.0, 0.5]], "test_curve": [[0.0, 0.5]]}
+        return Trained(network.space, genotype, {}, row)
+
+    def found(limit):
+        network.config.search.max_params = limit
+        network.config.specialise.random_architectures = 6
+        row = METHODS["random_from_meta"](Bench(network, None, 3, 0, (1, 0), None, None, {}, lambda _: None)).row
+        costs = [int(cost(jnp.asarray(parse(network.space, text)))[0]) for text in row["genotypes"]]
+        assert row["params"] == round(np.mean(costs))
+        return costs
+
+    monkeypatch.setattr(specialise, "train", train)
+    monkeypatch.setattr(specialise, "meta_start", lambda _: None)
+    free = found(0)
+    limit = sorted(free)[2]
+    assert max(free) > limit >= max(found(limit))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ class Work(NamedTuple):
 
 
 def train(peer: str, small: bool) -> Iterator[Work]:
-    """Yield the meta-training steps: second and first order, pooling and strided, plain net and supernet."""
+    """Yield the meta-training steps: both orders, pooling, in bfloat16 products and strided, plain net and supernet."""
     for name, downsample in (("maml", "pool"), ("fomaml", "pool"), ("maml", "stride"), ("fomaml", "stride")):
         sizes, first_order = shrink(Sizes(downsample=downsample), small), name == "fomaml"
         others = {}
@@ -44,6 +44,9 @@ def train(peer: str, small: bool) -> Iterator[Work]:
         program = _meta_step(sizes, name, plain=True)
         operations = works.step_operations(sizes, first_order)
         yield Work(f"{name} step, {downsample}", "tasks", sizes.tasks, operations, program, others)
+        if downsample == "pool":
+            mixed = _meta_step(sizes._replace(conv="mixed"), name, plain=True)
+            yield Work(f"{name} step, mixed", "tasks", sizes.tasks, operations, mixed, {"pool": program.run})
     sizes = shrink(Sizes(ops=SEVEN_OPS), small)
     plain = _meta_step(sizes, "maml", plain=True)
     program = _meta_step(sizes, "maml", plain=False)

@@ -39,6 +39,7 @@ class Sizes(NamedTuple):
     downsample: str = "pool"
     ops: tuple[str, ...] = ("conv3",)  # of every block
     population: int = 32
+    conv: str = "auto"  # see `nets/conv.py`
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -80,11 +81,11 @@ def learner_of(sizes: Sizes, name: str = "maml", *, plain: bool = False, axis: s
         plain: of the hand-made network alone instead of the supernet.
         axis: the mapped axis of the devices that share the tasks, see `devices.py`.
     """
-    space = space_of(sizes)
+    space, settings = space_of(sizes), {"normalisation": "batch_transductive", "conv": sizes.conv}
     if plain:
-        model = make_subnet(space, hand_made(space), sizes.image_shape, normalisation="batch_transductive").model
+        model = make_subnet(space, hand_made(space), sizes.image_shape, **settings).model
     else:
-        model = make_supernet(space, sizes.image_shape, normalisation="batch_transductive")
+        model = make_supernet(space, sizes.image_shape, **settings)
     return make_learner(
         name, model, optax.adam(1e-3), ways=sizes.ways, head="matrix", inner_steps=sizes.steps, inner_lr=INNER_LR,
         axis=axis,

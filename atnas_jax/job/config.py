@@ -13,7 +13,7 @@ from atnas_jax.job.defaults import ROWS, default_config
 from atnas_jax.meta.learners import BY_PATH, LEARNERS, refused
 from atnas_jax.meta.stages import Early
 from atnas_jax.search.scalarise import FACTORS, TERMS
-from atnas_jax.search.strategies import BY_GRADIENT, STRATEGIES
+from atnas_jax.search.strategies import BY_GRADIENT, BY_PLACE, STRATEGIES
 from atnas_jax.space.extremes import KINDS
 
 LARGEST = 2**31 - 1  # of whole numbers on a device
@@ -191,6 +191,11 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
     ):
         if unknown := [entry for entry in chosen if entry not in known]:
             yield f"{name} has {unknown[0]!r}; allowed: {', '.join(map(repr, known))}"
+    if search.prefilter != "none" and search.strategy in BY_PLACE:
+        yield (
+            f"search.prefilter {search.prefilter!r} moves rows that search.strategy {search.strategy!r} knows by their "
+            "place; set it to 'none' or take another strategy, such as 'genetic'"
+        )
     yield from _cost_contradictions(config)
     if (seeds := random_seeds(config)) >= (evaluations := search.population * search.generations):
         yield (

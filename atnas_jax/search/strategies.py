@@ -32,6 +32,7 @@ STRATEGIES = {
     "nao": nao,
     "predictor": predictor_search,
 }
+BY_PLACE = ("coevolution", "islands")  # whose `tell` knows a row by its place among those that were asked
 BY_GRADIENT = {  # these learn by `tell_grad`
     name: functools.partial(gradient, relaxation=name) for name in ("softmax", "gumbel", "gumbel_hard", "binary_gates")
 }

@@ -167,6 +167,11 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
             f"learner.freeze_after is {learner.freeze_after} with learner.name {learner.name!r}; 'mtl' needs from 1 to "
             f"{train.steps - 1}, outer steps before the kernels freeze, the others 0"
         )
+    if config.net.normalisation == "tasknorm" and learner.name in BY_PATH:
+        yield (
+            f"net.normalisation 'tasknorm' learns from a query loss, which learner.name {learner.name!r} has not; "
+            "take 'fomaml' or another normalisation"
+        )
     if train.weight_decay and learner.name == "reptile":
         yield "train.weight_decay is AdamW's; learner.name 'reptile' takes plain SGD outside, so set it to 0"
     if learner.head == "matrix" and train.ways != config.protocol.ways:

@@ -143,7 +143,7 @@ def test_grad_norm_is_the_gradient_of_the_plain_net():
 
 @pytest.mark.parametrize("size", [1.0, 1e-3, 1e13])
 def test_synflow_by_hand_and_conserved(size):
-    """1x1 convolutions on one pixel: R = 1^T |W2| |s2| |W1| |s1| 1, and each of the layers has the share R; up to 1e52."""
+    """1x1 convolutions on one pixel: R = 1^T |W2| |s2| |W1| |s1| 1, and each layer has the share R, up to 1e52."""
     space = chain_space(ChainSpec((("conv1", "conv3"),) * 2, (3,), (1, 2), (1, 1)))
     model = make_supernet(space, (1, 1, 2), normalisation="none")
     rng = np.random.default_rng(4)

@@ -95,10 +95,9 @@ def test_channels_are_sorted_by_the_scaled_weights_that_read_them(tiny):
     params = evaluation_learner(config, space, (10, 10, 1), 3).init(jax.random.key(0)).params
     params["scale_shift"] = jax.tree.map(lambda leaf: leaf + rng.normal(size=leaf.shape), params["scale_shift"])
     found = reordering(config, space)(MetaState(jnp.int32(4), params, ())).params
-    before, after = (
-        np.asarray(read_norms(space, scale_and_shift(p["body"], p["scale_shift"]))) for p in (params, found)
-    )
-    np.testing.assert_allclose(after[0], np.sort(before[0])[::-1], rtol=1e-5)
+    scaled = [scale_and_shift(own["body"], own["scale_shift"]) for own in (params, found)]
+    before, after = (read_norms(space, body)[0] for body in scaled)
+    np.testing.assert_allclose(after, np.sort(before)[::-1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("order", [("op", "depth", "width"), ("width",), ("width", "op")])

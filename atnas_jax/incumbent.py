@@ -60,9 +60,9 @@ def keep_unless_better(
     """Choose between two genotypes: the found one only where it is better by more than chance; jittable.
 
     It is taken where mean d > margin * se, d_i the loss of pseudo-query i under the incumbent less that under the found
-    one, see `paired_difference`. With margin 1 that is the one-standard-error rule of Breiman et al. (1984,
-    Classification and Regression Trees, 3.4.3), turned to the model that many tasks have chosen instead of the simplest
-    one.
+    one, see `paired_difference`, or where its losses alone are all finite. With margin 1 that is the one-standard-error
+    rule of Breiman et al. (1984, Classification and Regression Trees, 3.4.3), turned to the model that many tasks have
+    chosen instead of the simplest one.
 
     Args:
         learner, space, params: of the search.
@@ -81,7 +81,8 @@ def keep_unless_better(
     both = jnp.stack([incumbent, found])
     losses = query_losses(learner, params, mask_of(space, both), episodes, axis).reshape(2, -1)
     gain, error = paired_difference(losses[0] - losses[1], sources.reshape(-1))
-    better = gain > margin * error
+    sound = jnp.isfinite(losses).all(1)
+    better = (gain > margin * error) | (sound[1] & ~sound[0]) | (margin == -np.inf)
     if feasible is not None:
         fits = feasible(both)
         better = (better | ~fits[0]) & fits[1]

@@ -3,6 +3,7 @@
 They know parameters and multiply-adds in disguise (Abdelfattah et al. 2021, zero-cost proxies): compare with those two.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -16,6 +17,7 @@ from atnas_jax.types import Array, Episode, MetaLearner, Model, Params
 # (meta-parameters, mask [E,O], support images [S,H,W,C], support labels int32 [S]) -> float32 [], larger promises more
 Proxy = Callable[[Params, Array, Array, Array], Array]
 PROXIES = ("naswot", "grad_norm", "synflow")
+FAINT = 2.0**-80  # the image of SynFlow, a power of two that rounds nothing: flows of up to 1e60 are then float32
 
 
 def code_kernel(activations: tuple[tuple[Array, Array], ...]) -> Array:
@@ -79,7 +81,8 @@ def synflow(model: Model) -> Proxy:
     """Return log sum_theta |theta| dR/d|theta|, R the sum of the embedding of an image of ones (Tanaka et al. 2020, 4).
 
     Weights are replaced by their magnitudes and biases by 0, so that R is a product of layers, of which each in a plain
-    chain has the same share, R itself. Images matter by their shape alone.
+    chain has the same share, R itself. Images matter by their shape alone. R is as large as the image, and is computed
+    of a faint one; its derivatives are those of log R, times R.
 
     Args:
         model: without normalisation, which would undo the magnitudes: `make_supernet(..., normalisation="none")`.
@@ -91,9 +94,11 @@ def synflow(model: Model) -> Proxy:
     def score(params: Params, mask: Array, images: Array, labels: Array) -> Array:
         del labels
         body = jax.tree_util.tree_map_with_path(positive, params["body"])
-        flow = jax.grad(lambda body: model.apply(body, jnp.ones_like(images[:1]), mask).sum())(body)
-        products = jax.tree.map(lambda weight, by: (weight * by).sum(), body, flow)
-        return jnp.log(sum(jax.tree.leaves(products)))
+        faint = jnp.full_like(images[:1], FAINT)
+        flow, slopes = jax.value_and_grad(lambda body: jnp.log(model.apply(body, faint, mask).sum()))(body)
+        products = jax.tree.map(lambda weight, by: (weight * by).sum(), body, slopes)
+        shares = jnp.log(sum(jax.tree.leaves(products)))
+        return jnp.where(flow > -jnp.inf, flow - math.log(FAINT) + shares, -jnp.inf)
 
     return score
 

@@ -60,7 +60,8 @@ class MetaLearner(NamedTuple):
     """A gradient-based meta-learner as pure functions.
 
     init(key) -> MetaState
-    adapt(params, mask [E,O], support_x, support_y) -> adapted parameters of this task
+    adapt(params, mask [E,O], support_x, support_y) -> adapted parameters of this task, of whose classes each
+        needs a support image
     predict(adapted, mask [E,O], support_x, query_x) -> logits float32 [Q,N]
     solve(params, mask [E,O], support_x, support_y, query_x) -> logits float32 [Q,N], those of predict after adapt
     step(state, masks [T,E,O], episodes [T,...]) -> (MetaState, metrics)

@@ -80,6 +80,24 @@ def test_an_architecture_against_itself_is_kept_at_no_margin():
     np.testing.assert_array_equal(gain, (0, 0))
 
 
+@pytest.mark.parametrize("nothing", [np.inf, np.nan])
+def test_of_two_losses_the_finite_one_is_taken_and_of_none_the_shared_best_is_kept(nothing):
+    def chosen(of_best, of_other, margin=2.0):
+        def solve(params, mask, x, y, query_x):
+            loss = jnp.where(mask[1, 1] > 0, of_other, of_best)
+            return jnp.stack([jnp.zeros(len(query_x)), jnp.broadcast_to(loss, len(query_x))], -1)
+
+        zeros = jnp.zeros((1, IMAGES), jnp.int32)
+        episodes = Episode(jnp.zeros((1, IMAGES, 1, 1, 1)), zeros, jnp.zeros((1, IMAGES, 1, 1, 1)), zeros)
+        arguments = (MetaLearner(None, None, None, solve, None), SPACE, {}, BEST, OTHER, episodes)
+        genotype, _ = keep_unless_better(*arguments, np.arange(IMAGES)[None], margin)
+        return "other" if (genotype == OTHER).all() else "best"
+
+    assert chosen(nothing, 1.0) == "other"
+    assert chosen(1.0, nothing) == chosen(nothing, nothing) == "best"
+    assert chosen(1.0, 1.0) == "best" and chosen(1.0, 1.0, -np.inf) == chosen(1.0, 2.0, -np.inf) == "other"
+
+
 def test_a_shared_best_beyond_the_limits_is_not_kept_and_no_other_taken():
     assert _taken(0.0, 2.0, feasible=lambda genotypes: genotypes[:, 1] == 1) == 1.0
     assert _taken(0.5, 0.0, feasible=lambda genotypes: genotypes[:, 1] == 0) == 0.0

@@ -141,17 +141,18 @@ def test_grad_norm_is_the_gradient_of_the_plain_net():
     assert float(found) == pytest.approx(float(expected), rel=1e-4) and float(expected) > 1e-3
 
 
-def test_synflow_by_hand_and_conserved():
-    """1x1 convolutions on one pixel: R = 1^T |W2| |s2| |W1| |s1| 1, and each of the four layers has the share R."""
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e13])
+def test_synflow_by_hand_and_conserved(size):
+    """1x1 convolutions on one pixel: R = 1^T |W2| |s2| |W1| |s1| 1, and each layer has the share R, up to 1e52."""
     space = chain_space(ChainSpec((("conv1", "conv3"),) * 2, (3,), (1, 2), (1, 1)))
     model = make_supernet(space, (1, 1, 2), normalisation="none")
     rng = np.random.default_rng(4)
     body = jax.tree.map(
-        lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), jax.jit(model.init)(jax.random.key(0))
+        lambda leaf: (size * rng.normal(size=leaf.shape)).astype(np.float32), jax.jit(model.init)(jax.random.key(0))
     )
     first, second = (body[f"block{b}"] for b in range(2))
-    w1, w2 = (np.abs(block["conv1"]["kernel"][0, 0]) for block in (first, second))
-    s1, s2 = (np.abs(block["norm"]["scale"]) for block in (first, second))
+    w1, w2 = (np.abs(block["conv1"]["kernel"][0, 0], dtype=float) for block in (first, second))
+    s1, s2 = (np.abs(block["norm"]["scale"], dtype=float) for block in (first, second))
     score, images = jax.jit(synflow(model)), jnp.zeros((4, 1, 1, 2))
     deep = ((np.ones(2) @ w1 * s1) @ w2 * s2).sum()
     found = score({"body": body}, mask_of(space, np.asarray([1, 0, 0, 0, 0])), images, LABELS)
@@ -159,6 +160,8 @@ def test_synflow_by_hand_and_conserved():
     shallow = (np.ones(2) @ w1 * s1).sum()
     found = score({"body": body}, mask_of(space, np.asarray([0, 0, 0, 1, 0])), images, LABELS)
     assert float(found) == pytest.approx(np.log(2 * shallow), rel=1e-5)
+    nothing = jax.tree.map(jnp.zeros_like, body)
+    assert score({"body": nothing}, mask_of(space, np.asarray([0, 0, 0, 1, 0])), images, LABELS) == -np.inf
 
 
 def test_many_genotypes_are_scored_as_one_by_one():

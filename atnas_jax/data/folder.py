@@ -1,7 +1,8 @@
 """Class folders of images, on disk or inside a tar: with split folders above the classes, or without."""
 
+import os
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -57,14 +58,25 @@ def read_tar(path: str, image_size: int = 0, channels: int = 0) -> LabelledImage
 
 
 def list_images(root: Path) -> list[ImageFile]:
-    """Return the image files below `root`, sorted by path; hidden files and folders do not count."""
+    """Return the image files below `root`, links followed, sorted by path; what is hidden does not count."""
     if not root.is_dir():
         raise FileNotFoundError(f"folder {root} does not exist: type a folder of class folders of images")
-    found = [p for p in root.rglob("*") if _is_image(p.relative_to(root).parts) and p.is_file()]
+    found = [p for p in _files_below(root) if _is_image(p.relative_to(root).parts) and p.is_file()]
     for p in found:
         _check_size(p.stat().st_size, f"{p}")
     files = [ImageFile(p.relative_to(root).parts, p.read_bytes) for p in found]
     return sorted(files, key=lambda f: f.parts)
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    for folder, below, names in os.walk(root, followlinks=True):
+        here = Path(folder)
+        links = [name for name in below if (here / name).is_symlink()]
+        above = {path.resolve() for path in (here, *here.parents)} if links else {}
+        for name in links:
+            if (here / name).resolve() in above:  # a link that leads round in a circle
+                below.remove(name)
+        yield from (here / name for name in names)
 
 
 def decode_all(files: Sequence[ImageFile], source: str, image_size: int, channels: int) -> np.ndarray:

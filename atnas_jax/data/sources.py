@@ -47,7 +47,7 @@ def load(
         channels = channels or found.channels
     raw, source = read(spec, image_size, channels, cache_dir, **options)
     assigned = assign_splits(split, raw.splits, raw.class_names, raw.class_groups, source)
-    dataset = build_dataset(raw.images, raw.labels, raw.class_names, raw.class_groups, assigned, source, split_name)
+    dataset = build_dataset(raw.images, raw.labels, assigned, raw.class_names, raw.class_groups, source, split_name)
     if protocol:
         check_protocol(protocol, dataset)
     return dataset

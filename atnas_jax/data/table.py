@@ -38,9 +38,9 @@ class DataSet:
 def build_dataset(
     images: np.ndarray,
     labels: np.ndarray,
+    class_split: Sequence[str],
     class_names: Sequence[str] | None = None,
     class_groups: Sequence[str] | None = None,
-    class_split: Sequence[str] = (),
     source: str = "arrays",
     split_name: str = "given",
 ) -> DataSet:
@@ -49,9 +49,9 @@ def build_dataset(
     Args:
         images: uint8 [n,H,W] or [n,H,W,C].
         labels: integers [n] in 0..c-1; every class has at least one image.
+        class_split: [c], each of `SPLITS` or "" (the class is left out).
         class_names: [c] distinct names; "0", "1", ... when absent.
         class_groups: [c] group of each class; "" when absent.
-        class_split: [c], each of `SPLITS` or "" (the class is left out).
         source: what the data is called in reports.
         split_name: what the split is called in reports.
 

@@ -41,7 +41,7 @@ def read_tfds(name: str, image_size: int = 0, channels: int = 0) -> LabelledImag
     if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names"):
         raise ValueError(f"tfds:{name} has the features {', '.join(features)}: need an image and a class label")
     decoders = {"image": tfds.decode.SkipDecoding()}
-    images, labels, groups, split_of = [], [], {}, {}
+    images, labels, groups = [], [], {}
     for split in sorted(set(builder.info.splits) - set(_PARTS_OF_OTHERS)):
         try:
             rows = builder.as_data_source(split=split, decoders=decoders)
@@ -53,14 +53,13 @@ def read_tfds(name: str, image_size: int = 0, channels: int = 0) -> LabelledImag
             images.append(decode(_as_bytes(row["image"]), f"tfds:{name} image {len(images)}", image_size, channels))
             labels.append(int(row["label"]))
             groups.setdefault(labels[-1], _group_name(row, features))
-            split_of.setdefault(labels[-1], split)
     names = tuple(features["label"].names)
     stored = dict(builder.info.metadata or {})
     class_groups = tuple(stored.get("class_groups") or (groups.get(k, "") for k in range(len(names))))
     splits = {key: tuple(value) for key, value in stored.get("splits", {}).items()}
     array = stack(images, [f"image {i}" for i in range(len(images))], f"tfds:{name}")
-    if name.partition("/")[0] == "omniglot":
-        array = 255 - array  # stored with paper high; everywhere else here ink is high
+    if name.partition("/")[0] == "omniglot" and "splits" not in stored:  # which `write_tfds` has stored
+        array = 255 - array  # of others, stored with paper high; everywhere else here ink is high
     return LabelledImages(array, np.array(labels, np.int32), names, class_groups, splits)
 
 
@@ -96,7 +95,7 @@ def write_tfds(data: LabelledImages, name: str, out: str) -> Path:
 
 
 def _builder(tfds: ModuleType, data: LabelledImages, name: str, data_dir: str):
-    """Return a TFDS builder whose splits are those of the data, or one split `all`."""
+    """Return a TFDS builder whose splits are those of the data, or one split `whole`."""
 
     class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
@@ -116,7 +115,7 @@ def _builder(tfds: ModuleType, data: LabelledImages, name: str, data_dir: str):
             )
 
         def _split_generators(self, dl_manager):
-            given = data.splits.get("", ("all",) * len(data.class_names))
+            given = data.splits.get("", ("whole",) * len(data.class_names))
             return {split or "unused": self._generate_examples(split, given) for split in dict.fromkeys(given)}
 
         def _generate_examples(self, split: str, given: tuple[str, ...]) -> Iterator[tuple[int, dict]]:

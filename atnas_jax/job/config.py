@@ -13,7 +13,7 @@ from atnas_jax.job.defaults import ROWS, default_config
 from atnas_jax.meta.learners import BY_PATH, LEARNERS, refused
 from atnas_jax.meta.stages import Early
 from atnas_jax.search.scalarise import FACTORS, TERMS
-from atnas_jax.search.strategies import BY_GRADIENT, STRATEGIES
+from atnas_jax.search.strategies import BY_GRADIENT, BY_PLACE, STRATEGIES
 from atnas_jax.space.extremes import KINDS
 
 LARGEST = 2**31 - 1  # of whole numbers on a device
@@ -170,6 +170,11 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
             f"learner.freeze_after is {learner.freeze_after} with learner.name {learner.name!r}; 'mtl' needs from 1 to "
             f"{train.steps - 1}, outer steps before the kernels freeze, the others 0"
         )
+    if config.net.normalisation == "tasknorm" and learner.name in BY_PATH:
+        yield (
+            f"net.normalisation 'tasknorm' learns from a query loss, which learner.name {learner.name!r} has not; "
+            "take 'fomaml' or another normalisation"
+        )
     if train.weight_decay and learner.name == "reptile":
         yield "train.weight_decay is AdamW's; learner.name 'reptile' takes plain SGD outside, so set it to 0"
     if learner.head == "matrix" and train.ways != config.protocol.ways:
@@ -196,6 +201,11 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
             yield f"{name} has {unknown[0]!r}; allowed: {', '.join(map(repr, known))}"
     if set(config.meta_test.rows) == {"conv4"} and not config.meta_test.conv4:
         yield "meta_test.rows has 'conv4' alone, which is not trained; set meta_test.conv4 to True, or add a row"
+    if search.prefilter != "none" and search.strategy in BY_PLACE:
+        yield (
+            f"search.prefilter {search.prefilter!r} moves rows that search.strategy {search.strategy!r} knows by their "
+            "place; set it to 'none' or take another strategy, such as 'genetic'"
+        )
     yield from _cost_contradictions(config)
     if (seeds := random_seeds(config)) >= (evaluations := search.population * search.generations):
         yield (

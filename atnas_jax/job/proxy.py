@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import optax
 from ml_collections import ConfigDict
 
 from atnas_jax.devices import AXIS, Axis, map_rows
 from atnas_jax.job.build import evaluation_learner
 from atnas_jax.job.costs import feasibility, make_cost
+from atnas_jax.meta.adapt import Inner, first_body
 from atnas_jax.nets.supernet import make_activations, make_supernet
 from atnas_jax.proxies import Proxy, grad_norm, naswot, score_by_proxy, synflow
 from atnas_jax.space.expected import CostTables
@@ -20,14 +22,19 @@ COSTS = ("params", "macs")
 def make_proxy(
     name: str, config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int], ways: int
 ) -> Proxy:
-    """Return the proxy called `name`, one of `PROXIES`, of the run's supernet; naswot and synflow are in float32."""
-    net = config.net
-    if name == "naswot":
-        return naswot(make_activations(space, normalisation=net.normalisation, execution=net.execution, conv=net.conv))
+    """Return the proxy called `name`, one of `PROXIES`, of the run's supernet; naswot and synflow are in float32.
+
+    All see the body as it is before the first inner step.
+    """
+    net, settings = config.net, {"execution": config.net.execution, "conv": config.net.conv}
     if name == "grad_norm":
         return grad_norm(evaluation_learner(config, space, image_shape, ways, inner_steps=0))
-    settings = {"readout": net.readout, "execution": net.execution, "conv": net.conv}
-    return synflow(make_supernet(space, image_shape, normalisation="none", **settings))
+    if name == "naswot":
+        proxy = naswot(make_activations(space, normalisation=net.normalisation, **settings))
+    else:
+        proxy = synflow(make_supernet(space, image_shape, normalisation="none", readout=net.readout, **settings))
+    inner = Inner("all", 0, optax.identity(), step_norms=config.learner.step_norms)
+    return lambda params, *support: proxy(params | {"body": first_body(params, inner)}, *support)
 
 
 def support_score(

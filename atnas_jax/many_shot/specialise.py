@@ -87,6 +87,8 @@ def read_task(
     network.config.specialise.update(default_config().specialise)  # of the job, not of the search that is over
     network.config.update_from_flattened_dict(changes or {})
     check_config(network.config)
+    if width > 1 and network.config.net.normalisation == "group":
+        raise ValueError(f"width {width} would move channels between the groups of net.normalisation 'group'; give 1")
     images, labels, names = read_support(data, network.image_shape[:2], network.image_shape[-1])
     about = {
         "data": data,

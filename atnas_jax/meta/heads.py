@@ -22,7 +22,8 @@ class Head(NamedTuple):
     """How a head starts.
 
     init(key, features D) -> the meta-learned parameters
-    build(params, features [S,D], labels [S], ways) -> {"w": [D,N], "b": [N]}
+    build(params, features [S,D], labels [S], ways) -> {"w": [D,N], "b": [N]}; every class needs a support image, as the
+        prototype of one that has none is 0 and may win
     uses_support: whether `build` looks at the support images.
     """
 

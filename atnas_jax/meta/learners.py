@@ -106,11 +106,13 @@ def refused(
             f"learner.name {name!r} differentiates through no inner step: set learner.step_rates, learner.step_norms, "
             "train.first_order_steps and train.every_step_loss to False and 0"
         )
+    if name in BY_PATH and adapted != "all":
+        yield f"learner.name {name!r} follows body and head along the inner loop; give adapted 'all', not {adapted!r}"
     if name in BY_PATH and taught:
         yield f"train.distill {taught} needs a query loss, which {name!r} has not; set it to 0 or take 'fomaml'"
     if step_rates and LEARNERS[name][2]:
         yield f"learner.name {name!r} learns a rate for every weight; set learner.step_rates to False or take 'maml'"
-    if step_norms and adapted == "head":
+    if step_norms and (adapted == "head" or name == "mtl"):
         yield f"learner.name {name!r} keeps one body for all inner steps; set learner.step_norms to False"
     if early.first_order and LEARNERS[name][1]:
         yield f"learner.name {name!r} is of first order throughout; set train.first_order_steps to 0 or take 'maml'"

@@ -46,7 +46,8 @@ def grow(key: Array, source: Params, start: Params, width: int) -> Params:
 
     Net2WiderNet (Chen et al. 2016, section 2.2) with every channel copied as often: a copy is repeated in place and
     sums over copies are divided, so the function stays the same but for `NOISE` and for layers that were added. It
-    changes where the image itself is handed on, by a first block without weights or with a residual.
+    changes where the image itself is handed on, by a first block without weights or with a residual, and under "group"
+    normalisation, whose groups then hold fewer of the channels.
 
     Args:
         key: of the noise; none with a width of 1.

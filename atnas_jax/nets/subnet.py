@@ -12,7 +12,7 @@ from atnas_jax.nets.cell import cell_inputs, first_edge, init_inputs, init_stem,
 from atnas_jax.nets.chain import down, finish, init_block, op_stride
 from atnas_jax.nets.elastic import nested_ops, small_op
 from atnas_jax.nets.ops import apply_op, init_op
-from atnas_jax.nets.supernet import check_names, embed, in_dtype
+from atnas_jax.nets.supernet import check_maps, check_names, embed, in_dtype
 from atnas_jax.space.cell import CELLS, CellSpec, cell_resolutions, input_pairs, node_slot
 from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, chain_resolutions, op_slot, width_slot
 from atnas_jax.space.slots import SearchSpace
@@ -76,10 +76,12 @@ def make_subnet(
         Subnet. The leaves of `cut(params)` and of the head hold as many numbers as `space/cost.py` counts.
 
     Raises:
-        ValueError: an unknown name, or a genotype that is not of this space.
+        ValueError: an unknown name, a genotype that is not of this space, or maps too small for the normalisation.
     """
     check_names(normalisation, readout, conv, dtype=dtype)
     genes = _genes(space, genotype)
+    chain = space.family == "chain"
+    check_maps(space, image_shape, normalisation, space.spec.depths[genes[DEPTH_SLOT]] if chain else None)
     build = {"chain": _plain_chain, "cell": _plain_cell}[space.family]
     plain = build(space.spec, genes, image_shape, normalisation, conv)
     shapes = jax.eval_shape(plain.init, jax.random.key(0))

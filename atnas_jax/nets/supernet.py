@@ -10,6 +10,8 @@ from atnas_jax.nets.cell import CellSupernet
 from atnas_jax.nets.chain import ChainSupernet
 from atnas_jax.nets.conv import check_implementation
 from atnas_jax.nets.norm import check_normalisation
+from atnas_jax.space.cell import cell_resolutions
+from atnas_jax.space.chain import chain_resolutions
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Array, Model, Params
 
@@ -49,6 +51,28 @@ def check_names(normalisation: str, readout: str, conv: str, execution: str = "s
     ):
         if value not in known:
             raise ValueError(f"net.{name}={value!r} is unknown; choose one of {', '.join(known)}")
+
+
+def check_maps(
+    space: SearchSpace, image_shape: tuple[int, int, int], normalisation: str, blocks: int | None = None
+) -> None:
+    """Raise ValueError where an "instance" norm would see maps of one pixel, which are then the same for all images.
+
+    Args:
+        space, image_shape, normalisation: as of `make_supernet`.
+        blocks: the first ones of a chain that count; None: all.
+    """
+    if normalisation != "instance":
+        return
+    resolutions = {"chain": chain_resolutions, "cell": cell_resolutions}[space.family]
+    maps = resolutions(space.spec, *image_shape[:2])
+    if space.family == "chain":  # where a block that pools normalises what it is given
+        maps = (maps[:-1] if space.spec.downsample == "pool" else maps[1:])[:blocks]
+    if (1, 1) in maps:
+        raise ValueError(
+            f"net.normalisation 'instance' leaves nothing of a map of 1x1, to which images of {image_shape[0]}x"
+            f"{image_shape[1]} come down; take 'support', larger images or fewer strides of 2"
+        )
 
 
 def _module(space: SearchSpace, normalisation: str, execution: str, conv: str) -> nn.Module:
@@ -102,9 +126,10 @@ def make_supernet(
         Model with init(key) and apply(params, x, mask, reference=None).
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or maps that are too small for the normalisation.
     """
     check_names(normalisation, readout, conv, execution, dtype)
+    check_maps(space, image_shape, normalisation)
     module = _module(space, normalisation, execution, conv)
     mask_shape = (space.num_slots, space.max_choices)
 

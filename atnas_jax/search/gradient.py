@@ -161,7 +161,7 @@ def _relaxation(name: str, prune: float, mode: str, *temperatures: float | None)
         raise ValueError(f"prune={prune} is an option of 'softmax' alone, not of {name!r}")
     if mode not in MODES or (name != "binary_gates" and mode != "full"):
         raise ValueError(f"mode={mode!r} of {name!r}; allowed: 'full', and 'two' of 'binary_gates'")
-    if name == "binary_gates" and any(temperatures):
+    if name == "binary_gates" and any(t is not None for t in temperatures):
         raise ValueError("'binary_gates' have no temperature; leave temperature and temperature_min out")
     return {
         "softmax": lambda: softmax(prune),

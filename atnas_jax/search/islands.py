@@ -64,7 +64,8 @@ def islands(
         ValueError: an option out of range.
     """
     check_common(population, tries)
-    most = max(1, population // LEAST)
+    check_range("population", population, LEAST, None)
+    most = population // LEAST
     if islands is None:
         islands = max(number for number in range(1, min(4, most) + 1) if population % number == 0)
     check_range("islands", islands, 1, most)

@@ -13,7 +13,8 @@ def prefilter(ask: Callable[[Array, PyTree], Array], score: Callable[..., Array]
 
     As NAS without training helps evolution (Mellor et al. 2021, assisted regularised evolution): the score picks who is
     evaluated. A row that every ask repeats in its place whatever the key, such as an elite or the first population, is
-    always kept; a copy of an earlier row comes last. Order is kept, so `tell` sees elites where it expects them.
+    always kept; a copy of an earlier row comes last. Order is kept, so that elites stay in front, but not places: a
+    strategy of `BY_PLACE`, whose `tell` knows a row by its place, cannot be asked so.
 
     Args:
         ask: of a strategy, (key, state) -> int32 [P,E].

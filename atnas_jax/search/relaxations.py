@@ -65,7 +65,10 @@ def gumbel() -> Relaxation:
 
 
 def gumbel_hard() -> Relaxation:
-    """Return the one-hot Gumbel-softmax with the gradient of the soft one; the mask is a draw from softmax(logits)."""
+    """Return the one-hot Gumbel-softmax with the gradient of the soft one; the mask is a draw from softmax(logits).
+
+    The relaxation is GDAS's. That its temperature falls as FBNet's does is our choice, not the publication's.
+    """
 
     def harden(key: Array, surrogate: Array) -> Array:
         del key

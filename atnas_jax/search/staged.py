@@ -49,9 +49,10 @@ def staged(
     """Return a search of one group of slots after the other, which keeps the best B beginnings of each stage.
 
     Within a stage the inner search proposes; earlier slots are then those of the beam's member that agrees most with
-    the proposal (equals at random), and later slots those of the best genotype told so far, so that within a stage all
-    are compared under one ending. Each stage begins a new inner search, as AutoGAN begins a new controller. AutoGAN
-    scores a generator without its later levels, which a supernet of fixed length has not. The last stage does not end.
+    the proposal (equals at random), and later slots those of the best genotype told so far: all of one ask are compared
+    under one ending, which each tell may change. Each stage begins a new inner search, as AutoGAN begins a new
+    controller. AutoGAN scores a generator without its later levels, which a supernet of fixed length has not. The last
+    stage does not end.
 
     Args:
         space: the space to search.

@@ -33,6 +33,7 @@ STRATEGIES = {
     "predictor": predictor_search,
 }
 GUIDED = ("nao", "predictor")  # these fit a predictor whenever they are asked
+BY_PLACE = ("coevolution", "islands")  # whose `tell` knows a row by its place among those that were asked
 BY_GRADIENT = {  # these learn by `tell_grad`
     name: functools.partial(gradient, relaxation=name) for name in ("softmax", "gumbel", "gumbel_hard", "binary_gates")
 }

@@ -17,4 +17,4 @@ def marked() -> DataSet:
     images[:, 0, 0, 0] = labels
     images[:, 0, 1, 0] = np.concatenate([np.arange(size) for size in SIZES])
     images[:, 1] = 255
-    return build_dataset(images, labels, class_split=SPLIT)
+    return build_dataset(images, labels, SPLIT)

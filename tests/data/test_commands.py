@@ -69,6 +69,23 @@ def test_tfds_round_trip(small, tmp_path, command):
     assert again.returncode == 2 and "exists: type another name" in again.stderr
 
 
+def test_our_own_omniglot_without_splits_is_not_inverted_and_that_of_others_is(small, tmp_path, monkeypatch):
+    tfds_source = pytest.importorskip("atnas_jax.data.tfds_source")
+    tfds = pytest.importorskip("tensorflow_datasets")
+    from atnas_jax.data.sources import read
+
+    data, _ = read(str(small))
+    tfds_source.write_tfds(data._replace(splits={}), "omniglot", str(tmp_path))
+
+    def pixels():
+        found = tfds_source.read_tfds(f"omniglot@{tmp_path}")
+        return sorted(map(bytes, found.images.reshape(40, -1)))
+
+    assert pixels() == sorted(map(bytes, data.images.reshape(40, -1)))
+    monkeypatch.setattr(tfds.core.DatasetInfo, "metadata", property(lambda info: None))
+    assert pixels() == sorted(map(bytes, 255 - data.images.reshape(40, -1)))
+
+
 def test_prepare_tfds_leaves_nothing_behind_on_failure(small, tmp_path, monkeypatch):
     tfds_source = pytest.importorskip("atnas_jax.data.tfds_source")
     pytest.importorskip("tensorflow_datasets")

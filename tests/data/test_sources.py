@@ -108,6 +108,22 @@ def test_folder_with_splits(tmp_path, mode):
     assert load(str(tmp_path), image_size=7, channels=1).table.images.shape == (18, 7, 7, 1)
 
 
+def test_links_are_followed_and_not_round_in_circles(tmp_path):
+    pixels = write_folder(tmp_path / "store", splits=("train",))
+    folder = tmp_path / "data"
+    (folder / "own").mkdir(parents=True)
+    (tmp_path / "store/train/class_00").rename(folder / "first")
+    (folder / "linked").symlink_to(tmp_path / "store/train/class_01")
+    (folder / "own/0.png").symlink_to(folder / "first/0.png")
+    (folder / "own/round").symlink_to(folder)
+    (folder / "first/away").symlink_to(tmp_path / "store")
+    (tmp_path / "store/back").symlink_to(folder / "first")
+    dataset = load(str(folder), split="random:2/1/1")
+    assert dataset.class_names == ("first", "first/away/train/class_01", "linked", "own")
+    assert np.array_equal(dataset.table.images[6], pixels["class_01", 0])
+    assert np.array_equal(dataset.table.images[9], pixels["class_00", 0])
+
+
 def test_folder_without_splits_and_a_tar_of_it_agree(tmp_path):
     write_folder(tmp_path / "top", splits=("abc", "xyz"))
     with tarfile.open(tmp_path / "data.tar", "w") as archive:

@@ -11,7 +11,7 @@ SPLIT = ("meta_train", "meta_valid", "meta_test")
 
 
 def build(images=IMAGES, labels=LABELS, split=SPLIT, **named):
-    return build_dataset(images, labels, class_split=split, **named)
+    return build_dataset(images, labels, split, **named)
 
 
 def test_images_are_sorted_by_class_and_keep_their_order_within():
@@ -63,7 +63,7 @@ def test_fingerprint_tells_any_change():
 def test_channel_statistics_are_those_of_meta_train_alone():
     images = np.random.default_rng(0).integers(0, 256, (30, 5, 5, 3), dtype=np.uint8)
     images[20:] = 255
-    dataset = build_dataset(images, np.repeat([0, 1, 2], 10), class_split=("meta_train", "meta_train", "meta_test"))
+    dataset = build_dataset(images, np.repeat([0, 1, 2], 10), ("meta_train", "meta_train", "meta_test"))
     mean, std = channel_statistics(dataset)
     train = images[:20].astype(np.float64) / 255
     np.testing.assert_allclose(mean, train.mean((0, 1, 2)), rtol=1e-12)
@@ -71,7 +71,7 @@ def test_channel_statistics_are_those_of_meta_train_alone():
 
 
 def test_channel_statistics_of_a_constant_channel_and_of_no_training_class():
-    constant = build_dataset(np.full((2, 3, 3), 51, np.uint8), np.array([0, 1]), class_split=("meta_train",) * 2)
+    constant = build_dataset(np.full((2, 3, 3), 51, np.uint8), np.array([0, 1]), ("meta_train",) * 2)
     assert channel_statistics(constant) == (pytest.approx((0.2,)), (1.0,))
     with pytest.raises(ValueError, match="no meta_train class"):
         channel_statistics(build(split=("meta_test",) * 3))

@@ -222,7 +222,10 @@ def test_scale_and_shift_freezes_the_kernels(episodes):
         ("reptile", {"step_rates": True}, "differentiates through no inner step"),
         ("leap", {"early": Early(1, 0)}, "differentiates through no inner step"),
         ("meta_sgd", {"step_rates": True}, "a rate for every weight"),
+        ("leap", {"adapted": "head"}, "give adapted 'all', not 'head'"),
+        ("reptile", {"adapted": "body"}, "give adapted 'all', not 'body'"),
         ("anil", {"step_norms": True}, "one body for all inner steps"),
+        ("mtl", {"step_norms": True, "adapted": "all"}, "one body for all inner steps"),
         ("fomaml", {"early": Early(1, 0)}, "first order throughout"),
     ],
 )

@@ -16,6 +16,10 @@ from atnas_jax.nets.norm import (
     other_normalisation,
 )
 from atnas_jax.nets.pool import max_pool2
+from atnas_jax.nets.subnet import make_subnet
+from atnas_jax.nets.supernet import make_supernet
+from atnas_jax.space.cell import CellSpec, cell_space
+from atnas_jax.space.chain import ChainSpec, chain_space
 
 SUPPORT, QUERIES, CHANNELS = 3, 4, 12  # 12 channels: one whole group of 8 and a part of the next
 ONES = jnp.ones(CHANNELS)
@@ -161,3 +165,21 @@ def test_moments_have_the_derivatives_of_mean_and_variance_at_both_orders(refere
 
     ours, theirs = orders(lambda x: moments(x, reference)), orders(plain)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), ours, theirs)
+
+
+def test_an_instance_norm_of_one_pixel_is_refused():
+    """A block that pools normalises what it is given; one that strides, and a cell, what comes out."""
+    pool, stride = (chain_space(ChainSpec((("conv3",),) * 2, (4,), (1, 2), (2, 2), how)) for how in ("pool", "stride"))
+    cell = cell_space(CellSpec(("conv3",), 1, 1, (0,), 4))
+    for space, large, small in ((pool, 4, 2), (stride, 5, 4), (cell, 3, 2)):
+        for name in NORMALISATIONS:
+            make_supernet(space, (large, large, 1), normalisation=name)
+        make_supernet(space, (small, small, 1), normalisation="layer")
+        with pytest.raises(ValueError, match=f"a map of 1x1, to which images of {small}x{small} come down") as caught:
+            make_supernet(space, (small, small, 1), normalisation="instance")
+        assert "\n" not in str(caught.value)
+    shallow, deep = np.asarray([0, 0, 0, 0, 0]), np.asarray([1, 0, 0, 0, 0])
+    for space, small in ((pool, 2), (stride, 4)):
+        make_subnet(space, shallow, (small, small, 1), normalisation="instance")
+        with pytest.raises(ValueError, match="a map of 1x1"):
+            make_subnet(space, deep, (small, small, 1), normalisation="instance")

@@ -137,6 +137,17 @@ def test_a_guided_search_needs_evaluations_to_guide():
     check_config(config)
 
 
+@pytest.mark.parametrize("strategy", ["coevolution", "islands"])
+def test_a_prefilter_is_refused_where_rows_are_known_by_their_place(strategy):
+    config = default_config()
+    config.search.update({"strategy": strategy, "prefilter": "params"})
+    with pytest.raises(ValueError, match=rf"'params' moves rows that search.strategy '{strategy}'") as caught:
+        check_config(config)
+    assert "\n" not in str(caught.value)
+    config.search.prefilter = "none"
+    check_config(config)
+
+
 def test_whole_numbers_pass_for_real_ones():
     config = default_config()
     config.learner.inner_lr = 1

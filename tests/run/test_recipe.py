@@ -108,6 +108,7 @@ def test_what_the_learner_is_told(tiny, monkeypatch):
         ({"learner.name": "meta_sgd", "learner.step_rates": True}, "a rate for every weight"),
         ({"learner.name": "reptile", "train.weight_decay": 0.1}, "plain SGD outside"),
         ({"learner.name": "leap", "train.first_order_steps": 1}, "differentiates through no inner step"),
+        ({"learner.name": "leap", "net.normalisation": "tasknorm"}, "a query loss, which learner.name 'leap' has not"),
         ({"learner.name": "leap", "learner.inner_steps": 0}, "'leap' and head 'prototypes' learns nothing"),
         ({"learner.name": "mtl"}, "'mtl' needs from 1 to 7"),
         ({"learner.name": "mtl", "learner.freeze_after": 8}, "'mtl' needs from 1 to 7"),

@@ -13,6 +13,8 @@ from atnas_jax.job.build import build, evaluation_learner, make_space
 from atnas_jax.job.config import check_config
 from atnas_jax.job.proxy import make_proxy
 from atnas_jax.job.state import init_state
+from atnas_jax.meta.held import norms_of_step
+from atnas_jax.meta.scale_shift import scale_and_shift
 from atnas_jax.proxies import PROXIES
 from atnas_jax.run.steps import make_programs
 from atnas_jax.space.extremes import largest, smallest
@@ -117,6 +119,32 @@ def test_every_proxy_is_one_number_of_the_runs_own_weights(tiny, name):
     proxy = make_proxy(name, config, space, (10, 10, 1), 3)
     found = jax.eval_shape(proxy, params, mask_of(space, smallest(space)), x, y)
     assert (found.shape, found.dtype) == ((), jnp.float32)
+
+
+@pytest.mark.parametrize("name", ["naswot", "synflow"])
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        ({"learner.name": "maml", "learner.step_norms": True}, lambda params: norms_of_step(params["body"], 0)),
+        (
+            {"learner.name": "mtl", "learner.freeze_after": 4},
+            lambda params: scale_and_shift(params["body"], params["scale_shift"]),
+        ),
+    ],
+    ids=["step_norms", "mtl"],
+)
+def test_a_proxy_sees_the_body_before_the_first_inner_step(tiny, name, changes, first):
+    config = tiny(changes)
+    check_config(config)
+    space, shape, rng = make_space(config), (10, 10, 1), np.random.default_rng(0)
+    params = evaluation_learner(config, space, shape, 3).init(jax.random.key(0)).params
+    params = jax.tree.map(lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape), params)
+    task = mask_of(space, smallest(space)), jnp.asarray(rng.normal(size=(3, *shape))), jnp.arange(3)
+    found = make_proxy(name, config, space, shape, 3)(params, *task)
+    plain = make_proxy(name, tiny(), space, shape, 3)
+    assert float(found) == pytest.approx(float(plain({"body": first(params)}, *task)), rel=1e-5)
+    if "scale_shift" in params:
+        assert abs(float(found) - float(plain({"body": params["body"]}, *task))) > 1e-2
 
 
 def test_a_novel_task_may_choose_by_a_proxy_of_its_support(tiny, base):

@@ -247,6 +247,11 @@ def test_seeds_of_other_data_are_refused(found, finished, data, tmp_path):
         specialise_seeds(task, str(tmp_path), (0,), lambda *_: None)
 
 
+def test_groups_of_channels_are_not_widened(finished):
+    with pytest.raises(ValueError, match="width 2 would move channels between the groups"):
+        read_task(finished.workdir, "nowhere.npz", width=2, changes={"net.normalisation": "group"})
+
+
 def test_rows_that_are_not_known_are_refused(finished):
     with pytest.raises(ValueError, match="rows: adapted is missing"):
         read_task(finished.workdir, "nowhere.npz", rows=("scratch",))

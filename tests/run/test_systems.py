@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atnas_jax.job.build import build, hand_made
+from atnas_jax.job.build import build, evaluation_learner, hand_made, make_space
 from atnas_jax.job.config import check_config
+from atnas_jax.job.reorder import reordering
 from atnas_jax.job.state import init_state
+from atnas_jax.meta.scale_shift import scale_and_shift
 from atnas_jax.nets.reorder import channel_groups, channel_orders, read_norms, reordered
 from atnas_jax.run.steps import make_programs
 from atnas_jax.search.samplers import stage_at
@@ -15,6 +17,7 @@ from atnas_jax.search.sampling import width_openings
 from atnas_jax.space.chain import ChainSpec, chain_space
 from atnas_jax.space.extremes import opening_stages
 from atnas_jax.space.slots import mask_of
+from atnas_jax.types import MetaState
 
 TWO_TASKS = {"train.tasks": 12, "train.steps": 2, "train.chunk": 1, "search.generations": 1, "train.warmup": 0.0}
 WITHIN = TWO_TASKS | {"train.masks_per_task": 6, "search.anchor": "never"}
@@ -83,6 +86,18 @@ def test_channels_are_sorted_once_when_a_narrower_width_opens(tiny):
     assert not alike(found, body_after(plain.train, parts, meta, masks), 1e-2)
     assert (np.diff(read_norms(parts.space, meta.params["body"])[0]) > 0).any()
     assert alike(*(body_after(p.control, parts, meta, masks) for p in (programs, plain)))
+
+
+def test_channels_are_sorted_by_the_scaled_weights_that_read_them(tiny):
+    config = tiny(SORTED | {"learner.name": "mtl", "learner.freeze_after": 4})
+    check_config(config)
+    space, rng = make_space(config), np.random.default_rng(0)
+    params = evaluation_learner(config, space, (10, 10, 1), 3).init(jax.random.key(0)).params
+    params["scale_shift"] = jax.tree.map(lambda leaf: leaf + rng.normal(size=leaf.shape), params["scale_shift"])
+    found = reordering(config, space)(MetaState(jnp.int32(4), params, ())).params
+    scaled = [scale_and_shift(own["body"], own["scale_shift"]) for own in (params, found)]
+    before, after = (read_norms(space, body)[0] for body in scaled)
+    np.testing.assert_allclose(after, np.sort(before)[::-1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("order", [("op", "depth", "width"), ("width",), ("width", "op")])

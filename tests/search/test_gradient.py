@@ -239,6 +239,7 @@ def test_state_keeps_its_types_and_nothing_compiles_twice(kind):
         ("gumbel", {"mode": "two"}, "'two' of 'binary_gates'"),
         ("binary_gates", {"mode": "three"}, "mode='three'"),
         ("binary_gates", {"temperature": 2.0}, "no temperature"),
+        ("binary_gates", {"temperature": 0.0}, "no temperature"),
         ("softmax", {"temperature": 0.01}, "temperature=0.01"),
         ("softmax", {"b1": 1.0}, "b1=1.0"),
         ("softmax", {"steps": 0}, "steps=0"),

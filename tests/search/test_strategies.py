@@ -272,6 +272,8 @@ def test_crowded_order_puts_copies_last_and_ends_of_the_front_first():
         ("staged", {"inner": "nsga2"}, "random, genetic, reinforce, mdenas, asng"),
         ("islands", {"population": 20, "islands": 7}, "islands=7 is out of range; allowed: 1 to 6"),
         ("islands", {"population": 20, "islands": 3}, "population=20 is not a multiple of islands=3"),
+        ("islands", {"population": 2}, "population=2 is out of range; allowed: 3"),
+        ("islands", {"population": 1, "inner": "regularised"}, "population=1 is out of range; allowed: 3"),
         ("islands", {"migrate_every": 0}, "migrate_every=0"),
         ("islands", {"migrants": 3}, "migrants=3 is out of range; allowed: 0 to 2"),
         ("islands", {"inner": "nsga2"}, "genetic, regularised"),

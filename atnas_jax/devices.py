@@ -24,12 +24,6 @@ from atnas_jax.types import Array, PyTree
 Axis = str | tuple[str, ...]
 TASKS, POPULATION = "tasks", "population"
 AXIS = (TASKS, POPULATION)  # all devices of a mesh
-CPU_OPTIONS = {
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
-    "xla_disable_hlo_passes": "cse_barrier_expander",
-}
-HALVES = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # of a CPU
 LANES = 8  # partial sums of a sum over rows, whose order is then that of the rows on up to as many devices
 
 
@@ -127,26 +121,6 @@ def on_mesh(function: Callable, mesh: Mesh) -> Callable:
     """Return `function` run on every device of the mesh, all arguments and results being whole on each."""
     whole = PartitionSpec()
     return jax.shard_map(function, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)
-
-
-def compile_on(
-    mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = (), quickly: bool = False
-) -> jax.stages.Compiled:
-    """Return `function` compiled for the mesh, see `on_mesh`, and arguments like these.
-
-    Args:
-        mesh: of the devices.
-        function: of arrays and pytrees of arrays.
-        args: arrays of the shapes that it will be called with, `spread` on the mesh.
-        donate: arguments whose buffers may be reused.
-        quickly: on a CPU, compile in little more than half the time what then may run for twice as long.
-    """
-    whole = replicated(mesh)
-    jitted = jax.jit(on_mesh(function, mesh), in_shardings=whole, out_shardings=whole, donate_argnums=donate)
-    lowered, options = jitted.lower(*args), compiler_options()
-    if options:
-        options = options | (QUICKLY if quickly else {}) | (HALVES if "bf16" in lowered.as_text() else {})
-    return lowered.compile(compiler_options=options)
 
 
 def place(axis: Axis | None) -> tuple[int, int | Array]:
@@ -252,20 +226,3 @@ def agreed(tree: PyTree, axis: str = POPULATION) -> PyTree:
         return lax.bitcast_convert_type(bits, x.dtype) if floats else bits.astype(x.dtype)
 
     return jax.tree.map(one, tree)
-
-
-def compiler_options() -> dict[str, str]:
-    """Return the options of XLA that suit this package's programs on this machine; those without one do not know it.
-
-    On a CPU its library of kernels (YNNPACK) is faster than XLA for sums, and slower for products of few columns; of
-    products of bfloat16 numbers it alone makes what the CPU has instructions for (`HALVES`, see `compile_on`). And
-    XLA:CPU drops optimisation barriers before it fuses unless the pass that does so, once made for other uses of them,
-    is left out; with the barriers, what is dear to compute twice is kept (`nets/pool.py`).
-    """
-    if jax.default_backend() != "cpu":
-        return {}
-    try:
-        jax.jit(jnp.negative).lower(0.0).compile(compiler_options=CPU_OPTIONS)
-    except jax.errors.JaxRuntimeError:
-        return {}
-    return CPU_OPTIONS

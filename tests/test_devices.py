@@ -6,14 +6,14 @@ import numpy as np
 import optax
 import pytest
 
-from atnas_jax import devices
+from atnas_jax import compiler, devices
 from atnas_jax.bench.works import Sizes, draw_episodes, space_of
+from atnas_jax.compiler import compile_on, compiler_options
 from atnas_jax.devices import (
     AXIS,
     POPULATION,
     TASKS,
     agreed,
-    compiler_options,
     devices_for,
     make_mesh,
     map_rows,
@@ -144,5 +144,26 @@ def test_an_outer_step_is_the_same_on_any_number_of_devices(name):
 
 def test_an_option_that_this_xla_does_not_know_is_left_out(monkeypatch):
     assert compiler_options()
-    monkeypatch.setattr(devices, "CPU_OPTIONS", {"xla_cpu_no_such_option": "1"})
+    monkeypatch.setattr(compiler, "CPU_OPTIONS", {"xla_cpu_no_such_option": "1"})
     assert compiler_options() == {}
+
+
+def test_programs_alone_that_multiply_bfloat16_get_the_option_for_it(monkeypatch):
+    asked = []
+
+    class Jitted:
+        def lower(self, *args):
+            self.text = "xbf16>" if args[0].dtype == jnp.bfloat16 else "xf32>"
+            return self
+
+        def as_text(self):
+            return self.text
+
+        def compile(self, compiler_options):
+            asked.append(compiler_options)
+
+    monkeypatch.setattr(compiler.jax, "jit", lambda *args, **options: Jitted())
+    monkeypatch.setattr(compiler, "compiler_options", lambda: compiler.CPU_OPTIONS)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        compile_on(make_mesh(1), lambda x: x, (np.zeros(2, dtype),), quickly=True)
+    assert asked == [compiler.CPU_OPTIONS | compiler.QUICKLY, compiler.CPU_OPTIONS | compiler.QUICKLY | compiler.HALVES]

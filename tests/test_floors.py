@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
-GROUND = {"types", "rng", "devices"}
+GROUND = {"types", "rng", "devices", "compiler"}
 BELOW_3 = GROUND | {"data", "space", "search", "nets", "meta"}
 HOST = {"job", "novel", "evidence", "run", "study", "many_shot"}
 BELOW_4 = BELOW_3 | {"evaluate", "race", "adaptation", "incumbent", "proxies"}
@@ -14,6 +14,7 @@ MAY_IMPORT = {  # room of the package -> the rooms that it may import, besides i
     "types": set(),
     "rng": {"types"},
     "devices": {"types"},
+    "compiler": {"types", "devices"},
     "data": GROUND,
     "space": GROUND,
     "search": GROUND | {"space"},

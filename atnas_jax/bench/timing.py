@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from atnas_jax.devices import compile_on, make_mesh, replicated
+from atnas_jax.compiler import compile_on
+from atnas_jax.devices import make_mesh, replicated
 
 
 class Program(NamedTuple):

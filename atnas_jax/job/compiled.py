@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from atnas_jax.compiler import compile_on
 from atnas_jax.data.cache import cache_folder
-from atnas_jax.devices import compile_on, gathered, make_mesh, spread
+from atnas_jax.devices import gathered, make_mesh, spread
 from atnas_jax.job.faults import device_fault
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from atnas_jax.devices import QUICKLY
+from atnas_jax.compiler import QUICKLY
 from atnas_jax.rng import stream
 from atnas_jax.search.repair import cheaper, repaired
 from atnas_jax.search.strategies import STRATEGIES, make_strategy

@@ -9,7 +9,8 @@ import pytest
 
 from atnas_jax import evaluate
 from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
-from atnas_jax.devices import compile_on, on_mesh, replicated
+from atnas_jax.compiler import compile_on
+from atnas_jax.devices import on_mesh, replicated
 from atnas_jax.evidence import choose
 from atnas_jax.evidence import meta_test as module
 from atnas_jax.evidence.choose import chooser, warm_population

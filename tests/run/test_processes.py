@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from atnas_jax.devices import compile_on
+from atnas_jax.compiler import compile_on
 from atnas_jax.job import compiled, processes
 from atnas_jax.job.budget import rungs_of
 from atnas_jax.job.build import build

@@ -1,5 +1,6 @@
 """How programs are compiled: for all devices of a mesh, with the options that suit the machine."""
 
+import contextlib
 from collections.abc import Callable
 
 import jax
@@ -12,6 +13,7 @@ CPU_OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
     "xla_disable_hlo_passes": "cse_barrier_expander",
 }
+# Of programs that multiply bfloat16 numbers. Of others it would change the rounding, and slow products of few columns.
 HALVES = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # of a CPU
 
@@ -30,24 +32,25 @@ def compile_on(
     """
     whole = replicated(mesh)
     jitted = jax.jit(on_mesh(function, mesh), in_shardings=whole, out_shardings=whole, donate_argnums=donate)
-    lowered, options = jitted.lower(*args), compiler_options()
-    if options:
-        options = options | (QUICKLY if quickly else {}) | (HALVES if "bf16" in lowered.as_text() else {})
-    return lowered.compile(compiler_options=options)
+    lowered = jitted.lower(*args)
+    options = compiler_options(halves=jax.default_backend() == "cpu" and "bf16" in lowered.as_text())
+    return lowered.compile(compiler_options=options | QUICKLY if quickly and options else options)
 
 
-def compiler_options() -> dict[str, str]:
+def compiler_options(halves: bool = False) -> dict[str, str]:
     """Return the options of XLA that suit this package's programs on this machine; those without one do not know it.
 
-    On a CPU its library of kernels (YNNPACK) is faster than XLA for sums, and slower for products of few columns; of
-    products of bfloat16 numbers it alone makes what the CPU has instructions for (`HALVES`, see `compile_on`). And
+    On a CPU its library of kernels (YNNPACK) is faster than XLA for sums, and slower for products of few columns. And
     XLA:CPU drops optimisation barriers before it fuses unless the pass that does so, once made for other uses of them,
     is left out; with the barriers, what is dear to compute twice is kept (`nets/pool.py`).
+
+    Args:
+        halves: of a program that multiplies bfloat16 numbers, for which that library alone has the CPU's instructions.
     """
     if jax.default_backend() != "cpu":
         return {}
-    try:
-        jax.jit(jnp.negative).lower(0.0).compile(compiler_options=CPU_OPTIONS)
-    except jax.errors.JaxRuntimeError:
-        return {}
-    return CPU_OPTIONS
+    for options in ([CPU_OPTIONS | HALVES] if halves else []) + [CPU_OPTIONS]:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            jax.jit(jnp.negative).lower(0.0).compile(compiler_options=options)
+            return options
+    return {}

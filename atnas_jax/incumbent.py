@@ -60,9 +60,9 @@ def keep_unless_better(
     """Choose between two genotypes: the found one only where it is better by more than chance; jittable.
 
     It is taken where mean d > margin * se, d_i the loss of pseudo-query i under the incumbent less that under the found
-    one, see `paired_difference`, or where its losses alone are all finite. With margin 1 that is the one-standard-error
-    rule of Breiman et al. (1984, Classification and Regression Trees, 3.4.3), turned to the model that many tasks have
-    chosen instead of the simplest one.
+    one, see `paired_difference`, or where all of its losses are finite and not all of that one's. With margin 1 that is
+    the one-standard-error rule of Breiman et al. (1984, Classification and Regression Trees, 3.4.3), turned to the
+    model that many tasks have chosen instead of the simplest one.
 
     Args:
         learner, space, params: of the search.

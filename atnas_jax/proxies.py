@@ -17,7 +17,7 @@ from atnas_jax.types import Array, Episode, MetaLearner, Model, Params
 # (meta-parameters, mask [E,O], support images [S,H,W,C], support labels int32 [S]) -> float32 [], larger promises more
 Proxy = Callable[[Params, Array, Array, Array], Array]
 PROXIES = ("naswot", "grad_norm", "synflow")
-FAINT = 2.0**-80  # the image of SynFlow, a power of two that rounds nothing: flows of up to 1e60 are then float32
+FAINT = 2.0**-80  # the image of SynFlow, a power of two that rounds nothing: flows from 1e-14 to 1e60 are then float32
 
 
 def code_kernel(activations: tuple[tuple[Array, Array], ...]) -> Array:

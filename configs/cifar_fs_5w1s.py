@@ -1,6 +1,6 @@
 """CIFAR-FS, 5-way 1-shot: 32x32 colour, 64 / 16 / 20 classes of CIFAR-100 (Bertinetto et al. 2019).
 
-Data: an npz file, made as docs/own_data.md says, beside the repository, 60 images a class; others:
+Data: an npz file, made as docs/own_data.md says, beside the repository, 60 images a class; elsewhere, or all 600:
     --config.data.source=PATH.
 Published: no number holds for 60 images a class; only rows of one results.json compare.
 Measured, 600 episodes, seed 0: best 42.17 +- 0.87 inductive, 43.27 +- 0.89 transductive; conv4 42.32 +- 0.83 and

@@ -9,7 +9,6 @@
 | 130    | SIGINT of a command that keeps no checkpoints                                                       |
 """
 
-import errno
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -19,12 +18,11 @@ from absl import app, flags, logging
 
 from atnas_jax.job.compiled import divide_cpu, keep_compiled
 from atnas_jax.job.config import unknown_setting
-from atnas_jax.job.faults import Fault, device_fault
+from atnas_jax.job.faults import DISK, Fault, device_fault, is_of_machine
 from atnas_jax.run.preemption import Stopped
 
 FAULT, BAD_INPUT, STOPPED, INTERRUPTED = 1, 2, 75, 130
 LONGEST = 600  # characters of a line
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "Devices to divide the CPU into; 0: one a core.", lower_bound=0)
 flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
@@ -51,13 +49,7 @@ def _call(main: Callable[[list[str]], None], argv: list[str]) -> None:
     except (ValueError, OSError, Fault, MemoryError, jax.errors.JaxRuntimeError) as error:
         if flags.FLAGS.debug:
             raise
-        _fail(f"{_one_line(error)} (--debug shows where)", _status(error))
-
-
-def _status(error: Exception) -> int:
-    if isinstance(error, OSError):
-        return FAULT if error.errno in _DISK else BAD_INPUT
-    return BAD_INPUT if isinstance(error, ValueError) else FAULT
+        _fail(f"{_one_line(error)} (--debug shows where)", FAULT if is_of_machine(error) else BAD_INPUT)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -79,7 +71,7 @@ def _one_line(error: Exception) -> str:
         error = device_fault(error)
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror.lower()}"
-    if isinstance(error, OSError) and error.errno in _DISK:  # of a file that was open already, so it has no name
+    if isinstance(error, OSError) and error.errno in DISK:  # of a file that was open already, so it has no name
         return f"{error.strerror.lower()}; mend that and type the same command again"
     text = " ".join(str(error).split())[:LONGEST] or type(error).__name__
     missing = "Configuration is not available because of an earlier failure to load: "

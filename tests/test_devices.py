@@ -149,21 +149,19 @@ def test_an_option_that_this_xla_does_not_know_is_left_out(monkeypatch):
 
 
 def test_programs_alone_that_multiply_bfloat16_get_the_option_for_it(monkeypatch):
-    asked = []
+    asked, compile_ = [], jax.stages.Lowered.compile
 
-    class Jitted:
-        def lower(self, *args):
-            self.text = "xbf16>" if args[0].dtype == jnp.bfloat16 else "xf32>"
-            return self
+    def compile_and_note(lowered, compiler_options=None):
+        asked.append(compiler_options)
+        return compile_(lowered, compiler_options=compiler_options)
 
-        def as_text(self):
-            return self.text
-
-        def compile(self, compiler_options):
-            asked.append(compiler_options)
-
-    monkeypatch.setattr(compiler.jax, "jit", lambda *args, **options: Jitted())
-    monkeypatch.setattr(compiler, "compiler_options", lambda: compiler.CPU_OPTIONS)
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compile_and_note)
     for dtype in (jnp.float32, jnp.bfloat16):
-        compile_on(make_mesh(1), lambda x: x, (np.zeros(2, dtype),), quickly=True)
-    assert asked == [compiler.CPU_OPTIONS | compiler.QUICKLY, compiler.CPU_OPTIONS | compiler.QUICKLY | compiler.HALVES]
+        rows = jnp.ones((3, 4), dtype)
+        np.testing.assert_array_equal(compile_on(make_mesh(1), lambda x: x @ x.T, (rows,))(rows), np.full((3, 3), 4))
+    assert compiler.HALVES.items() <= asked[-1].items() and not compiler.HALVES.items() <= asked[1].items()
+
+
+def test_an_xla_that_knows_no_option_for_bfloat16_keeps_the_others(monkeypatch):
+    monkeypatch.setattr(compiler, "HALVES", {"xla_cpu_no_such_option": "1"})
+    assert compiler_options(halves=True) == compiler.CPU_OPTIONS

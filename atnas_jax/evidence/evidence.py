@@ -10,6 +10,7 @@ from atnas_jax.evidence.front import front_table, fronts_of
 from atnas_jax.evidence.meta_test import Bench, Found
 from atnas_jax.evidence.paired import paired, paired_table, same_share
 from atnas_jax.job.build import Parts
+from atnas_jax.job.config import stored_config
 from atnas_jax.job.progress import Progress
 from atnas_jax.job.state import RunState
 
@@ -85,7 +86,8 @@ def gather(
 
 def kept_evidence(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """Return the evidence of a run tested before and again: the new, and the old of the same episodes and choices."""
-    same = all(before["config"][name] == now["config"][name] for name in ("protocol", "adapt"))
+    old, new = (stored_config(results["config"]) for results in (before, now))
+    same = all(old[name] == new[name] for name in ("protocol", "adapt"))
     return {**(before.get("evidence", {}) if same else {}), **now.get("evidence", {})}
 
 

@@ -15,9 +15,8 @@ from atnas_jax.job.state import RunState, ranked_population
 from atnas_jax.meta.average import evaluated
 from atnas_jax.rng import stream
 from atnas_jax.search.variation import random_feasible
-from atnas_jax.space.chain import DEPTH_SLOT, op_slot
+from atnas_jax.space.equivalents import distinct
 from atnas_jax.space.pareto import pareto_front
-from atnas_jax.space.slots import SearchSpace
 from atnas_jax.space.text import to_text
 
 GROUPS = ("population", "random")
@@ -75,21 +74,6 @@ def on_front_of(accuracy: np.ndarray, cost: np.ndarray) -> np.ndarray:
     """
     ranks = np.unique(cost, return_inverse=True)[1]
     return np.asarray(pareto_front(jnp.stack([jnp.asarray(accuracy), -jnp.asarray(ranks, jnp.float32)], -1)))
-
-
-def canonical(space: SearchSpace, genotypes: np.ndarray) -> np.ndarray:
-    """Return genotypes int32 [n,E] of the same networks, slots of blocks beyond a chain's depth 0."""
-    rows = np.array(genotypes, np.int32)
-    if space.family == "chain":
-        depths = np.asarray(space.spec.depths)[rows[:, DEPTH_SLOT]]
-        for block in range(len(space.spec.ops)):
-            rows[depths <= block, op_slot(block) : op_slot(block) + 2] = 0
-    return rows
-
-
-def distinct(space: SearchSpace, genotypes: np.ndarray) -> np.ndarray:
-    """Return the first genotype of each network of int32 [n,E], in their order."""
-    return genotypes[np.sort(np.unique(canonical(space, genotypes), axis=0, return_index=True)[1])]
 
 
 def front_table(front: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from atnas_jax.data.labelled_folder import read_support
 from atnas_jax.export import reader
@@ -22,8 +21,9 @@ from atnas_jax.export.reader import Layer
 from atnas_jax.export.readme import readme
 from atnas_jax.job.build import evaluation_learner
 from atnas_jax.many_shot.specialise import Specialised
-from atnas_jax.meta.adapt import Inner, first_body
+from atnas_jax.meta.adapt import first_body
 from atnas_jax.meta.heads import logits_of
+from atnas_jax.nets.conv import in_full
 from atnas_jax.nets.subnet import make_subnet
 from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.novel.adapt import Adapted, make_adapter
@@ -135,8 +135,7 @@ def adapted_network(network: MetaNetwork, found: Adapted, support: np.ndarray, w
 def shared_network(network: MetaNetwork, genotype: np.ndarray | None = None) -> Chosen:
     """Return the network of a genotype, the shared best by default, at the meta-weights; it ends in the embedding."""
     genotype = np.asarray(network.population[0] if genotype is None else genotype)
-    config, inner = network.config, Inner("all", 0, optax.identity(), step_norms=network.config.learner.step_norms)
-    body, net = first_body(network.params, inner), config.net
+    net, body = network.config.net, first_body(network.params, network.config.learner.step_norms)
     model = make_supernet(
         network.space, network.image_shape,
         normalisation=net.normalisation, readout=net.readout, execution=net.execution, conv=net.conv,
@@ -151,7 +150,7 @@ def shared_network(network: MetaNetwork, genotype: np.ndarray | None = None) -> 
 def _in_full(config, **net):
     """Return the config with all numbers float32, as they are in what is exported, and these settings of its net."""
     config = config.copy_and_resolve_references()
-    config.net.update(net, dtype="float32", conv="auto" if config.net.conv == "mixed" else config.net.conv)
+    config.net.update(net, dtype="float32", conv=in_full(config.net.conv))
     return config
 
 

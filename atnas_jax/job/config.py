@@ -17,7 +17,6 @@ from atnas_jax.search.strategies import BY_GRADIENT, BY_PLACE, STRATEGIES
 from atnas_jax.space.extremes import KINDS
 
 LARGEST = 2**31 - 1  # of whole numbers on a device
-BEFORE = {"adapt.margin": -1.0}  # what was done before there was such a setting, where that is not its default
 MAY_BE_EMPTY = ("space.cell.reductions", "search.progressive")
 
 
@@ -60,7 +59,7 @@ def check_config(config: ConfigDict) -> None:
 def stored_config(record: dict[str, Any]) -> ConfigDict:
     """Return the locked config of what JSON held, where a tuple has become a list.
 
-    A setting that is younger than the record stands for what was done before it: `BEFORE`, or else its default.
+    A setting that is younger than the record has its default: what was done before it, but for `adapt.margin`.
     """
 
     def restore(value):
@@ -76,9 +75,7 @@ def stored_config(record: dict[str, Any]) -> ConfigDict:
             for name, value in given.items()
         }
 
-    defaults = default_config()
-    defaults.update_from_flattened_dict(BEFORE)
-    return ConfigDict(fill(restore(record), defaults.to_dict())).lock()
+    return ConfigDict(fill(restore(record), default_config().to_dict())).lock()
 
 
 def chunk_of(config: ConfigDict) -> int:

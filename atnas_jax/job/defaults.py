@@ -136,7 +136,7 @@ def _learning() -> dict:
             # 2 in 6 % and 1, the one-standard-error rule, in 19 % (Student's t, 4 degrees of freedom). That holds for
             # moved copies, which are made anew; folds are those that the search took the best of many by, which luck
             # passes more often: 2 in 12 to 36 % of tasks (simulated: no true difference, 15 images, the best of 16).
-            # -1 takes whatever is found. A score that looks at no pseudo-query has no such difference, and does too.
+            # -1 takes whatever is found, as does a score that looks at no pseudo-query and so has no such difference.
             "margin": 2.0,
             "generations": 2,
             # Seconds of searching, compiling left out: generations go on until they are over, at least one; 0 is

@@ -1,5 +1,6 @@
 """What goes wrong on the machine or in the numbers, in one line that says what to do."""
 
+import errno
 from collections.abc import Sequence
 
 import jax
@@ -10,11 +11,17 @@ LOWER = {  # program -> settings that its memory grows with
     "score": "protocol.queries or the widths of the space",
 }
 BETWEEN = ("gloo", "nccl", "deadline_exceeded", "coordination")  # of errors in what processes send each other
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # of an OSError that no other path would cure
 ANY = "train.task_batch, search.batch, train.queries or the widths of the space"
 
 
 class Fault(RuntimeError):
     """One line on what stopped a run whose settings are sound; the same command goes on from the last checkpoint."""
+
+
+def is_of_machine(error: Exception) -> bool:
+    """Return whether an error that a command tells in one line is of the machine, not of what was typed or given."""
+    return error.errno in DISK if isinstance(error, OSError) else not isinstance(error, ValueError)
 
 
 def device_fault(error: jax.errors.JaxRuntimeError, name: str = "", megabytes: float | None = None) -> Fault:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from atnas_jax.job.faults import Fault
+from atnas_jax.job.faults import Fault, is_of_machine
 from atnas_jax.types import Array, PyTree
 
 ENVIRONMENT = {"coordinator": "JAX_COORDINATOR_ADDRESS", "processes": "JAX_NUM_PROCESSES", "process": "JAX_PROCESS_ID"}
@@ -80,7 +80,8 @@ def together(function: Callable, *args: Any) -> Any:
     """Return function(*args), called by every process; where it refuses in one, no process goes on.
 
     Raises:
-        ValueError, OSError, Fault, MemoryError: its own; a ValueError that it refused elsewhere.
+        ValueError, OSError, Fault, MemoryError: its own; that it refused elsewhere, a Fault where it was of the
+            machine, else a ValueError.
     """
     if jax.process_count() == 1:
         return function(*args)
@@ -89,11 +90,14 @@ def together(function: Callable, *args: Any) -> Any:
         value = function(*args)
     except REFUSALS as error:
         problem = error
-    failed = _of_all(np.asarray([problem is not None], np.int32))[:, 0]
+    kind = 0 if problem is None else 1 + is_of_machine(problem)
+    failed = _of_all(np.asarray([kind], np.int32))[:, 0]
     if problem is not None:
         raise problem
     if failed.any():
-        raise ValueError(f"process {failed.argmax()} of {len(failed)} refused; its own line says why")
+        first = np.flatnonzero(failed)[0]
+        refused = ValueError if failed[first] == 1 else Fault
+        raise refused(f"process {first} of {len(failed)} refused; its own line says why")
     return value
 
 
@@ -101,8 +105,8 @@ def by_first(function: Callable, *args: Any, **options: Any) -> Any:
     """Return what function(*args, **options) is to process 0, which alone calls it; anything that JSON can hold.
 
     Raises:
-        ValueError, OSError, Fault, MemoryError: its own; in the other processes one that repeats it, a ValueError where
-            it was one, else a Fault.
+        ValueError, OSError, Fault, MemoryError: its own; in the other processes one that repeats it, a Fault where it
+            was of the machine, else a ValueError.
     """
     if jax.process_count() == 1:
         return function(*args, **options)
@@ -112,13 +116,13 @@ def by_first(function: Callable, *args: Any, **options: Any) -> Any:
             value = function(*args, **options)
         except REFUSALS as error:
             problem = error
-    typed = isinstance(problem, ValueError)  # what was typed, not the machine
-    said = _text_of_first(json.dumps({"value": value, "problem": problem and str(problem), "typed": typed}))
+    machine = problem is not None and is_of_machine(problem)
+    said = _text_of_first(json.dumps({"value": value, "problem": problem and str(problem), "machine": machine}))
     if problem is not None:
         raise problem
     told = json.loads(said)
     if told["problem"] is not None:
-        raise (ValueError if told["typed"] else Fault)(f"process 0 refused: {told['problem']}")
+        raise (Fault if told["machine"] else ValueError)(f"process 0 refused: {told['problem']}")
     return value if is_first() else told["value"]
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import jax.numpy as jnp
-import optax
 from ml_collections import ConfigDict
 
 from atnas_jax.devices import AXIS, Axis, map_rows
 from atnas_jax.job.build import evaluation_learner
 from atnas_jax.job.costs import feasibility, make_cost
-from atnas_jax.meta.adapt import Inner, first_body
+from atnas_jax.meta.adapt import first_body
+from atnas_jax.nets.conv import in_full
 from atnas_jax.nets.supernet import make_activations, make_supernet
 from atnas_jax.proxies import Proxy, grad_norm, naswot, score_by_proxy, synflow
 from atnas_jax.space.expected import CostTables
@@ -26,15 +26,15 @@ def make_proxy(
 
     All see the body as it is before the first inner step.
     """
-    net, settings = config.net, {"execution": config.net.execution, "conv": config.net.conv}
+    net, settings = config.net, {"execution": config.net.execution, "conv": in_full(config.net.conv)}
     if name == "grad_norm":
         return grad_norm(evaluation_learner(config, space, image_shape, ways, inner_steps=0))
     if name == "naswot":
         proxy = naswot(make_activations(space, normalisation=net.normalisation, **settings))
     else:
         proxy = synflow(make_supernet(space, image_shape, normalisation="none", readout=net.readout, **settings))
-    inner = Inner("all", 0, optax.identity(), step_norms=config.learner.step_norms)
-    return lambda params, *support: proxy(params | {"body": first_body(params, inner)}, *support)
+    step_norms = config.learner.step_norms
+    return lambda params, *support: proxy(params | {"body": first_body(params, step_norms)}, *support)
 
 
 def support_score(

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import optax
 from ml_collections import ConfigDict
 
-from atnas_jax.meta.adapt import Inner, first_body
+from atnas_jax.meta.adapt import first_body
 from atnas_jax.nets.reorder import channel_groups, channel_orders, movable, reordered
 from atnas_jax.search.sampling import width_openings
 from atnas_jax.space.slots import SearchSpace
@@ -26,12 +25,11 @@ def reordering(config: ConfigDict, space: SearchSpace) -> Callable[[MetaState], 
     if problem := _problem(config, space):
         raise ValueError(f"search.reorder_channels {problem}")
     groups = channel_groups(space, _head_has_weights(config))
-    inner = Inner("all", 0, optax.identity(), step_norms=config.learner.step_norms)
     openings = jnp.asarray(_openings(config, space), jnp.int32)
 
     def at_openings(meta: MetaState) -> MetaState:
         def reorder(meta):
-            return reordered(meta, channel_orders(space, first_body(meta.params, inner), groups))
+            return reordered(meta, channel_orders(space, first_body(meta.params, config.learner.step_norms), groups))
 
         return jax.lax.cond(jnp.isin(meta.step, openings), reorder, lambda meta: meta, meta)
 

@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from atnas_jax.job.compiled import compiled, stopwatch
 from atnas_jax.job.costs import feasibility, make_cost
 from atnas_jax.many_shot.supervised import Parted, Supervised, make_supervised
-from atnas_jax.meta.adapt import Inner, first_body
+from atnas_jax.meta.adapt import first_body
 from atnas_jax.nets.grow import grow, grown_space
 from atnas_jax.nets.subnet import Subnet, make_subnet
 from atnas_jax.nets.supernet import make_supernet
@@ -92,10 +91,9 @@ def make_bench(
 def meta_start(bench: Bench) -> Start:
     """Return the meta-weights and the population found across tasks."""
     network = bench.network
-    inner = Inner("all", 0, optax.identity(), step_norms=network.config.learner.step_norms)
     learned = network.params["head"].get("log_temperature")
     temperature = _temperature(bench.model) if learned is None else learned
-    return Start(first_body(network.params, inner), temperature, network.population)
+    return Start(first_body(network.params, network.config.learner.step_norms), temperature, network.population)
 
 
 def random_start(bench: Bench, number: int = 0) -> Start:

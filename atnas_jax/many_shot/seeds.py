@@ -9,7 +9,7 @@ from atnas_jax.many_shot.specialise import Specialised, Task, specialise_task
 
 FILE = "specialise.json"
 NETWORK = "network"  # folder of the one network that is kept
-SCHEMA = 3
+SCHEMA = 4
 _CURE = "give another --out, or leave it out of --known"
 
 

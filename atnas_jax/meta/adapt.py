@@ -80,7 +80,7 @@ def make_task(model: Model, head: Head, ways: int, inner: Inner) -> Callable[...
     def task(params: Params, mask: Array, support_x: Array, support_y: Array, features: Array | None = None) -> Task:
         # A body that stays where it is embeds the support once, for the head and for every step.
         once = head.uses_support or ("body" not in moving and not is_zero(inner.steps))
-        body = first_body(params, inner)
+        body = first_body(params, inner.step_norms)
         if features is None:
             features = embed_support(model, body, mask, support_x) if once else jnp.zeros((1, model.features))
         start = {"body": body, "head": head.build(params["head"], features, support_y, ways)}
@@ -134,11 +134,11 @@ def make_adapt(model: Model, head: Head, ways: int, inner: Inner) -> Callable[..
     return adapt
 
 
-def first_body(params: Params, inner: Inner) -> Params:
-    """Return the body before the first inner step."""
+def first_body(params: Params, step_norms: bool) -> Params:
+    """Return the body before the first inner step; `step_norms` is as of `Inner`."""
     if NAME in params:
         return scale_and_shift(params["body"], params[NAME])
-    return norms_of_step(params["body"], 0) if inner.step_norms else params["body"]
+    return norms_of_step(params["body"], 0) if step_norms else params["body"]
 
 
 def make_predict(model: Model) -> Callable[..., Array]:
@@ -164,7 +164,7 @@ def make_solve(
         task = (params, mask, support_x, support_y)
         support, query = None, None
         if at_once:
-            support, query = embed_both(model, first_body(params, inner), mask, support_x, query_x)
+            support, query = embed_both(model, first_body(params, inner.step_norms), mask, support_x, query_x)
 
         def logits(adapted):
             return logits_of(adapted["head"], query) if at_once else predict(adapted, mask, support_x, query_x)

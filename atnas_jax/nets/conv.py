@@ -86,6 +86,11 @@ def take_channels(x: Array, channels: int) -> Array:
     return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, channels - have)])
 
 
+def in_full(name: str) -> str:
+    """Return the implementation like `name` that rounds nothing to bfloat16."""
+    return "auto" if name == "mixed" else name
+
+
 def check_implementation(name: str) -> None:
     """Raise ValueError unless `name` is a known implementation of the convolution."""
     if name not in IMPLEMENTATIONS:

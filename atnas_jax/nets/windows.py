@@ -53,7 +53,7 @@ def shift_rows(x: Array, by: int, axis: int = 1) -> Array:
 
 
 def in_halves(gather: Callable[[Array], Array], x: Array) -> Array:
-    """Return gather(x) of x as bfloat16, where `gather` moves numbers along axes other than the last, and no more.
+    """Return gather(x) of x as bfloat16, where `gather` moves and joins whole rows of the last axis, and no more.
 
     They move in pairs, since a CPU moves numbers of 32 bits twice as fast as those of 16.
     """

@@ -11,7 +11,8 @@ from atnas_jax.nets.lax_conv import lax_unless_batched
 from atnas_jax.nets.windows import columns, in_halves, shift_rows
 from atnas_jax.types import Array
 
-CACHED = 600_000  # numbers that a CPU gathers at a time, 2.4 MB of float32: more do not stay in a core's caches
+# Numbers that a CPU gathers at a time, for each set of weights: 2.4 MB of float32, more do not stay in a core's caches.
+CACHED = 600_000
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -49,9 +50,13 @@ def kernel_gradient(x: Array, y: Array, size: int, dilation: int, implementation
     It is the derivative of <conv(x, kernel), y> by the kernel, linear in both; `implementation` is that of its own
     derivatives, and "mixed" that of its products too.
     """
-    product = functools.partial(_half_sum if implementation == "mixed" else _sum, size=size, dilation=dilation)
+
+    def product(x, y):
+        summed = (_half_sum if implementation == "mixed" else _sum)(x, y, size, dilation)
+        return summed.astype(jnp.promote_types(x.dtype, jnp.float32))
+
     summed = lax.platform_dependent(x, y, cpu=functools.partial(_sum_chunks, product, size), default=product)
-    return summed.reshape(size, y.shape[-1], size, x.shape[-1]).transpose(0, 2, 3, 1)
+    return summed.reshape(size, y.shape[-1], size, x.shape[-1]).transpose(0, 2, 3, 1).astype(x.dtype)
 
 
 def turn(kernel: Array) -> Array:
@@ -92,7 +97,8 @@ def _sum(x: Array, y: Array, size: int, dilation: int) -> Array:
     """Return `kernel_gradient` as [size*d,size*c], y shifted along rows times x gathered along columns."""
     gathered = columns(x, size, dilation)
     shifted = jnp.concatenate([shift_rows(y, -dilation * (i - size // 2)) for i in range(size)], -1)
-    return shifted.reshape(-1, shifted.shape[-1]).T @ gathered.reshape(-1, gathered.shape[-1])
+    flat, wide = gathered.reshape(-1, gathered.shape[-1]), jnp.promote_types(x.dtype, jnp.float32)
+    return jnp.matmul(shifted.reshape(len(flat), -1).T, flat, preferred_element_type=wide)
 
 
 def _half_sum(x: Array, y: Array, size: int, dilation: int) -> Array:
@@ -101,7 +107,7 @@ def _half_sum(x: Array, y: Array, size: int, dilation: int) -> Array:
     turned = lax.optimization_barrier(y.astype(jnp.bfloat16).transpose(3, 0, 1, 2))
     shifted = jnp.concatenate([shift_rows(turned, -dilation * (i - size // 2), axis=2) for i in range(size)])
     flat = gathered.reshape(-1, gathered.shape[-1])
-    return _half_product(shifted.reshape(-1, len(flat)), flat).astype(x.dtype)
+    return _half_product(shifted.reshape(-1, len(flat)), flat)
 
 
 def _half_product(a: Array, b: Array) -> Array:
@@ -113,7 +119,7 @@ def _chunk(x: Array, gathered: int) -> tuple[int, int]:
     """Return how many chunks of how many images there are, where `gathered` numbers are gathered at every place."""
     n, h, w, _ = x.shape
     turns = -(-n * h * w * gathered // CACHED)
-    images = -(-n // max(min(turns, n), 1))
+    images = max(1, -(-n // max(min(turns, n), 1)))
     return -(-n // images), images
 
 
@@ -140,6 +146,6 @@ def _sum_chunks(f: Callable[[Array, Array], Array], size: int, x: Array, y: Arra
     def some(at, total):
         return total + f(*(lax.dynamic_slice_in_dim(part, at * images, images) for part in (x, y)))
 
-    whole, rest = divmod(len(x), images)
-    total = lax.fori_loop(0, whole, some, jnp.zeros((size * y.shape[-1], size * x.shape[-1]), x.dtype))
+    (whole, rest), wide = divmod(len(x), images), jnp.promote_types(x.dtype, jnp.float32)
+    total = lax.fori_loop(0, whole, some, jnp.zeros((size * y.shape[-1], size * x.shape[-1]), wide))
     return total + f(x[-rest:], y[-rest:]) if rest else total

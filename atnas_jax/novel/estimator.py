@@ -18,7 +18,7 @@ except ImportError as error:
     raise ImportError("FewShotClassifier needs scikit-learn 1.6 or later: pip install 'atnas_jax[sklearn]'") from error
 
 
-FEW = 1 / 200  # share of a range that images use of another range only, as 0..1 does of 0..255
+FEW = 1 / 200  # images that use less of the range than this are of another one, as 0..1 is of 0..255
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
@@ -123,7 +123,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         shape = (*shape, 1) if len(shape) == 2 else shape
         low, high = self.value_range_
         least, most = X.min(), X.max()
-        none = X.dtype.kind == "f" and least < most and low <= least and most - low < FEW * (high - low)
+        none = X.dtype.kind == "f" and least < most and low <= least and most - low <= min(1, FEW * (high - low))
         if none or FEW * (float(most) - float(least)) > high - low > 0:
             raise ValueError(
                 f"X goes from {least:g} to {most:g}, but black and white are {low:g} and {high:g}; give numbers of the "

@@ -158,7 +158,9 @@ def _about(network, programs, task, choice, cost, estimate) -> dict[str, Any]:
         "macs": int(cost[1]),
         "support_images": len(task.support_y),
         "found": to_text(network.space, np.asarray(choice.found)),  # before it was held against the shared best
-        "found_is_better_by": None if np.isnan(gain) else {"nats": float(gain), "standard_error": float(error)},
+        "found_is_better_by": None
+        if not np.isfinite([gain, error]).all()
+        else {"nats": float(gain), "standard_error": float(error)},
         "expected": expected,
     }
 

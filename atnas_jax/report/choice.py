@@ -49,6 +49,8 @@ def verdict(found: Adaptation) -> str:
     """Return whether what the search found was taken, and why."""
     about, margin = found.network.about, found.network.config.adapt.margin
     gain, taken = about["found_is_better_by"], about["found"] == about["genotype"]
+    if gain is None and not taken:
+        return "The shared best architecture of the meta-network was kept: what the search found has no finite loss."
     if gain is None:
         return "What the search found was taken; it was not held against the shared best architecture."
     if taken and gain["nats"] == 0 and gain["standard_error"] == 0:

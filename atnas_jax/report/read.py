@@ -12,7 +12,7 @@ from atnas_jax.evidence import shown
 from atnas_jax.job.build import make_space
 from atnas_jax.job.command import kept_command
 from atnas_jax.job.config import stored_config
-from atnas_jax.job.files import read_rows
+from atnas_jax.job.files import read_json, read_rows
 from atnas_jax.novel import meta_network
 from atnas_jax.run.generations import read_generations
 from atnas_jax.space.slots import SearchSpace
@@ -45,8 +45,9 @@ def read_run(workdir: str) -> Record:
     path = os.path.join(workdir, "config.json")
     if not os.path.exists(path):
         raise FileNotFoundError(f"{workdir} holds no run (no config.json); type the --workdir of a launch.search")
-    given = _json(path)
-    results = _json(path) if os.path.exists(path := os.path.join(workdir, "results.json")) else {}
+    cure = "run launch.search again in a new --workdir"
+    given = read_json(path, cure)
+    results = read_json(path, cure) if os.path.exists(path := os.path.join(workdir, "results.json")) else {}
     config = stored_config(results.get("config", given))  # a run that was tested again differs from its config.json
     rows = read_rows(os.path.join(workdir, "metrics.jsonl"), "remove it, and the report has no curves")
     space = make_space(config)
@@ -67,14 +68,6 @@ def read_run(workdir: str) -> Record:
         image_shape=tuple(json.loads(str(about["about"]))["image_shape"]) if about else None,
         command=kept_command(workdir),
     )
-
-
-def _json(path: str) -> dict[str, Any]:
-    with open(path, encoding="utf-8") as file:
-        try:
-            return json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}); run launch.search again in a new --workdir") from error
 
 
 def _arrays(path: str, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from atnas_jax.job.files import write_whole
+from atnas_jax.job.files import read_rows, write_whole
 
 COLUMNS = {
     "step": "outer steps done when the row was written",
@@ -93,16 +93,12 @@ def _clean(columns: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kept_rows(path: str, resume_step: int) -> list[dict[str, Any]]:
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding="utf-8", newline="") as file:
-        # A line without its end is torn, even where it parses.
-        lines = [line for line in file if line.endswith("\n")]
+    cure = "remove it to go on without the rows so far"
+    rows = read_rows(path, cure)
     try:
-        rows = [json.loads(line) for line in lines]
         return [row for row in rows if row["step"] <= resume_step]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it to go on without the rows so far") from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {cure}") from error
 
 
 def _json_line(row: dict[str, Any]) -> str:

@@ -131,6 +131,7 @@ def test_again(
             progress.close()
         if evidence := kept_evidence(results, again):
             again["evidence"] = evidence
+        again["versions"] = results["versions"]  # of what was trained
         write_results(workdir, again)
     return again
 

@@ -90,3 +90,18 @@ def _pair_tables(spec: CellSpec) -> tuple[Array, Array]:
         for number, (low, high) in enumerate(input_pairs(node)):
             pairs[node, number], numbers[node, low, high] = (low, high), number
     return jnp.asarray(pairs), jnp.asarray(numbers)
+
+
+def canonical(space: SearchSpace, genotypes: np.ndarray) -> np.ndarray:
+    """Return the same networks as genotypes int32 [n,E] with 0 in the slots of blocks beyond a chain's depth."""
+    rows = np.array(genotypes, np.int32)
+    if space.family == "chain":
+        depths = np.asarray(space.spec.depths)[rows[:, DEPTH_SLOT]]
+        for block in range(len(space.spec.ops)):
+            rows[depths <= block, op_slot(block) : op_slot(block) + 2] = 0
+    return rows
+
+
+def distinct(space: SearchSpace, genotypes: np.ndarray) -> np.ndarray:
+    """Return the first genotype of each network of int32 [n,E], in their order."""
+    return genotypes[np.sort(np.unique(canonical(space, genotypes), axis=0, return_index=True)[1])]

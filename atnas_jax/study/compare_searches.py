@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from atnas_jax.job.config import check_config, random_seeds
+from atnas_jax.job.config import check_config, random_seeds, stored_config
 from atnas_jax.job.files import write_record
 from atnas_jax.run.search import across_task_search
 from atnas_jax.search.strategies import BY_GRADIENT, STRATEGIES
@@ -45,7 +45,7 @@ def compare_searches(
     for name, one in configs:
         workdir = os.path.join(folder, f"{name}-{one.seed}")
         results = across_task_search(one, workdir, quiet=quiet)
-        if results["config"]["protocol"] != one.protocol.to_dict():
+        if stored_config(results["config"]).protocol != one.protocol:
             raise ValueError(
                 f"{workdir} was tested again under another protocol; type launch.meta_test --workdir={workdir}"
             )

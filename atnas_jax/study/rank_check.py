@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.evidence.front import DRAWN, canonical, distinct
+from atnas_jax.evidence.front import DRAWN
 from atnas_jax.job.build import Parts, build
 from atnas_jax.job.config import evaluation_steps
 from atnas_jax.job.costs import feasibility
@@ -36,6 +36,7 @@ from atnas_jax.novel.meta_network import load_meta_network
 from atnas_jax.rng import stream
 from atnas_jax.run.search import finished
 from atnas_jax.search.variation import random_feasible
+from atnas_jax.space.equivalents import canonical, distinct
 from atnas_jax.study.agreement import advantage, agreement, ceiling, top_count
 from atnas_jax.study.rank_measure import Check, make_tools, measure
 

@@ -196,6 +196,7 @@ def test_the_drawing_is_of_the_chosen_architecture_with_a_head_of_its_classes(ht
         ),
         ({"found_is_better_by": {"nats": 0.0, "standard_error": 0.0}}, "ended where it began"),
         ({"found_is_better_by": None}, "was taken; it was not held against"),
+        ({"found": "chain:d1/conv3-8/max3-4", "found_is_better_by": None}, "was kept: .* has no finite loss"),
     ],
 )
 def test_the_verdict_says_what_became_of_the_found_architecture(outcome, changes, says):

@@ -165,12 +165,6 @@ def test_a_record_older_than_a_setting_has_its_default():
     check_config(config)
 
 
-def test_a_record_older_than_the_margin_takes_whatever_was_found():
-    record = default_config().to_dict()
-    del record["adapt"]["margin"]
-    assert stored_config(record).adapt.margin == -1.0
-
-
 def test_only_the_options_that_are_set_reach_the_strategy():
     config = default_config()
     assert strategy_options(config) == {}

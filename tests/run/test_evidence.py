@@ -15,7 +15,7 @@ from atnas_jax.evaluate import score_each
 from atnas_jax.evidence import meta_test as module
 from atnas_jax.evidence.choose import episodes_of
 from atnas_jax.evidence.evidence import Asked, check_asked, evidence_text, kept_evidence
-from atnas_jax.evidence.front import canonical, distinct, on_front_of
+from atnas_jax.evidence.front import on_front_of
 from atnas_jax.evidence.paired import derangement
 from atnas_jax.job.build import build, evaluation_learner, hand_made
 from atnas_jax.job.checkpoint import open_checkpoints, restore_latest
@@ -24,6 +24,7 @@ from atnas_jax.job.state import init_state, ranked_population
 from atnas_jax.run import search
 from atnas_jax.run.search import test_again
 from atnas_jax.space.chain import ChainSpec, chain_space
+from atnas_jax.space.equivalents import canonical, distinct
 from atnas_jax.space.slots import mask_of
 from atnas_jax.space.text import parse, to_text
 
@@ -221,6 +222,9 @@ def test_results_with_evidence_are_of_the_schema(again):
 def test_evidence_of_other_episodes_or_another_search_on_them_does_not_stay(again):
     before, now = again.results, {"config": again.results["config"], "evidence": {"paired": {}}}
     assert kept_evidence(before, now) == before["evidence"] | {"paired": {}}
+    older = copy.deepcopy(before)
+    del older["config"]["adapt"]["seconds"]  # a run that had no such setting yet
+    assert kept_evidence(older, now) == before["evidence"] | {"paired": {}}
     for section, name in (("protocol", "seed"), ("adapt", "margin")):
         other = copy.deepcopy(now)
         other["config"][section][name] = 3

@@ -172,7 +172,12 @@ def test_alone_every_agreement_is_the_own_value():
 
 @pytest.mark.parametrize(
     ("problem", "other"),
-    [(ValueError("no"), ValueError), (OSError(28, "no"), Fault), (Fault("no"), Fault), (MemoryError("no"), Fault)],
+    [
+        (ValueError("no"), ValueError),
+        (FileNotFoundError(2, "no"), ValueError),
+        *((problem("no"), Fault) for problem in (Fault, MemoryError)),
+        (OSError(28, "no"), Fault),
+    ],
 )
 def test_what_process_0_cannot_do_all_are_told(monkeypatch, problem, other):
     said = []

@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from atnas_jax.evidence.front import canonical, distinct
 from atnas_jax.job.build import build
 from atnas_jax.novel.meta_network import load_meta_network
+from atnas_jax.space.equivalents import canonical, distinct
 from atnas_jax.space.text import to_text
 from atnas_jax.study import rank_measure
 from atnas_jax.study.journal import read, remembered

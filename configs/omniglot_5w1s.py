@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
     config.space.chain.depths = (3, 4)
     config.space.chain.strides = (2, 2, 2, 1)
 
-    config.net.conv = "mixed"  # for a CPU with AVX512_BF16; "auto" takes 1.4 times as long
+    config.net.conv = "mixed"  # for a CPU with AVX512_BF16; "auto" elsewhere
 
     config.learner.name = "anil"  # the body stays, the head starts at the prototypes and takes a step
     config.learner.inner_steps = 1

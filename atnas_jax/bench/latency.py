@@ -18,6 +18,7 @@ from atnas_jax.nets.block import init_norm, normalise, relu
 from atnas_jax.nets.cell import cell_inputs, init_inputs, init_stem, stem_of
 from atnas_jax.nets.chain import finish, init_block, op_stride
 from atnas_jax.nets.ops import apply_op, init_op
+from atnas_jax.nets.pool import max_pool2
 from atnas_jax.nets.supernet import embed
 from atnas_jax.space.cell import CellSpec, cell_resolutions
 from atnas_jax.space.chain import ChainSpec, chain_resolutions
@@ -73,10 +74,16 @@ def _program(piece: Piece, images: int, dtype: str) -> Callable[[], Array]:
     return compile_program(repeated, (params, inputs)).run
 
 
-def _head(setting: Setting, shape: tuple[int, ...]) -> Piece:
-    features = int(np.prod(shape)) if setting.readout == "flatten" else shape[-1]
+def _head(setting: Setting, shape: tuple[int, ...], pooled: bool = False) -> Piece:
+    height, width, channels = shape
+    area = max(height // 2, 1) * max(width // 2, 1) if pooled else height * width
+    features = channels * (area if setting.readout == "flatten" else 1)
     params = {"w": jnp.ones((features, setting.ways)), "b": jnp.zeros(setting.ways)}
-    return Piece(lambda own, x: embed(x, setting.readout) @ own["w"] + own["b"], params, (shape,))
+
+    def apply(own, x):
+        return embed(max_pool2(x) if pooled else x, setting.readout) @ own["w"] + own["b"]
+
+    return Piece(apply, params, (shape,))
 
 
 def _chain(spec: ChainSpec, setting: Setting):
@@ -103,11 +110,14 @@ def _chain(spec: ChainSpec, setting: Setting):
 
     for _, table in blocks():  # equal parts of several blocks are timed once
         pieces |= {name_of(*each): block(*each) for rows in table for row in rows for each in row}
-    pieces |= {f"head {width}": _head(setting, (*sizes[-1], width)) for width in spec.widths}
+    ends = {"": False} | ({" after a pool": True} if spec.last_pool else {})
+    for end, pooled in ends.items():
+        pieces |= {f"head {width}{end}": _head(setting, (*sizes[-1], width), pooled) for width in spec.widths}
 
     def assemble(ms):
         parts = [[[[ms[name_of(*each)] for each in row] for row in rows] for rows in table] for _, table in blocks()]
-        return CostTables(tuple(map(jnp.float32, parts)), jnp.float32([ms[f"head {width}"] for width in spec.widths]))
+        rest = jnp.float32([[ms[f"head {width}{end}"] for end in ends] for width in spec.widths])
+        return CostTables(tuple(map(jnp.float32, parts)), rest if spec.last_pool else rest[:, 0])
 
     return pieces, assemble
 

@@ -9,7 +9,7 @@ from atnas_jax.nets.norm import EPSILON, GROUP
 from atnas_jax.nets.ops import CONV_SIZE, POOLS, SEPARABLE_SIZE
 from atnas_jax.nets.subnet import chosen_edges
 from atnas_jax.space.cell import CELLS, CellSpec, cell_resolutions
-from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, chain_resolutions, op_slot, width_slot
+from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, chain_resolutions, op_slot, pools_last, width_slot
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Params
 
@@ -71,6 +71,9 @@ def _chain(spec: ChainSpec, genes: list[int], params: Params, image_shape: tuple
             layers += [*passed, *cut, _plain(f"{at}/sum", "add", out, kept)]
             out = f"{at}/sum"
         x, have = out, width
+    if pools_last(spec, genes):
+        layers.append(_max2("last/pool", sizes[-1], x))
+        x = "last/pool"
     return layers, x
 
 

@@ -91,6 +91,7 @@ def _network() -> dict:
                 "strides": (2, 2, 2, 2),  # per block, 1 or 2
                 "downsample": "pool",  # "pool": 2x2 max-pooling after norm and relu; "stride": the op strides
                 "residual": False,  # a block adds its input
+                "last_pool": False,  # whether a 2x2 max-pool behind the last block is a choice too
                 "elastic_kernel": False,  # conv3 and sep3 are made of the middle of conv5 and sep5, see nets/elastic.py
             },
             "cell": {

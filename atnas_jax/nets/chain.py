@@ -9,7 +9,7 @@ from atnas_jax.nets.elastic import init_elastic_ops, unnest
 from atnas_jax.nets.norm import LEARNED
 from atnas_jax.nets.ops import chosen_op, mixed_op, shield
 from atnas_jax.nets.pool import max_pool2
-from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, op_slot, width_slot
+from atnas_jax.space.chain import DEPTH_SLOT, LAST_POOL, POOL_SLOT, ChainSpec, op_slot, width_slot
 from atnas_jax.types import Array, Params
 
 
@@ -45,7 +45,7 @@ class ChainSupernet(nn.Module):
             params = unnest(spec.ops[block], spec.elastic_kernel, params, weights)
             x = self._block(block, params, x, weights, channels, active, reference)
             present = active * channels + (1 - active) * take_channels(present, spec.widths[-1])
-        return x
+        return pool_last(x, mask[POOL_SLOT, : len(LAST_POOL)], self.execution) if spec.last_pool else x
 
     def _block(self, block, params, x, weights, channels, active, reference):
         spec, stride, widest = self.spec, self.spec.strides[block], self.spec.widths[-1]
@@ -98,6 +98,22 @@ def down(x: Array, spec: ChainSpec, stride: int) -> Array:
     if stride == 1:
         return x
     return x[:, ::2, ::2] if spec.downsample == "stride" else max_pool2(x)
+
+
+def pool_last(x: Array, weights: Array, execution: str) -> Array:
+    """Return x [n,h,w,C], or its 2x2 max-pool in the first rows and columns of zeros, or a mixture.
+
+    Args:
+        x: the output of the last block.
+        weights: float [2], of the choices `LAST_POOL`.
+        execution: as of the supernet.
+    """
+    pooled = max_pool2(x)
+    rows, columns = (have - own for have, own in zip(x.shape[1:3], pooled.shape[1:3], strict=True))
+    pooled = jnp.pad(pooled, ((0, 0), (0, rows), (0, columns), (0, 0)))
+    if execution == "switch":
+        return jnp.where(weights[LAST_POOL.index("max2")] > 0, pooled, x)
+    return weights[0] * x + weights[1] * pooled
 
 
 def finish(

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from atnas_jax.space.cell import cell_space
-from atnas_jax.space.chain import DEPTH_SLOT, chain_space, op_slot, width_slot
+from atnas_jax.space.chain import DEPTH_SLOT, POOL_SLOT, chain_space, op_slot, width_slot
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Array, Params
 
@@ -38,7 +38,8 @@ def grown_space(space: SearchSpace, genotype: np.ndarray, width: int, depth: int
     )
     pairs = [(genes[op_slot(block)], genes[width_slot(block)]) for block in range(blocks)]
     pairs[active:active] = [(0, pairs[active - 1][1])] * depth
-    return chain_space(grown), np.asarray([0, *np.ravel(pairs)], np.int32)
+    last = [genes[POOL_SLOT]] if spec.last_pool else []
+    return chain_space(grown), np.asarray([0, *np.ravel(pairs), *last], np.int32)
 
 
 def grow(key: Array, source: Params, start: Params, width: int) -> Params:

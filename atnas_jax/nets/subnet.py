@@ -12,9 +12,10 @@ from atnas_jax.nets.cell import cell_inputs, first_edge, init_inputs, init_stem,
 from atnas_jax.nets.chain import down, finish, init_block, op_stride
 from atnas_jax.nets.elastic import nested_ops, small_op
 from atnas_jax.nets.ops import apply_op, init_op
-from atnas_jax.nets.supernet import check_maps, check_names, embed, in_dtype
+from atnas_jax.nets.pool import max_pool2
+from atnas_jax.nets.supernet import check_maps, check_names, check_readout, embed, in_dtype
 from atnas_jax.space.cell import CELLS, CellSpec, cell_resolutions, input_pairs, node_slot
-from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, chain_resolutions, op_slot, width_slot
+from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, chain_resolutions, op_slot, pools_last, width_slot
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Array, Model, Params
 
@@ -39,14 +40,14 @@ class _Plain(NamedTuple):
     init: key -> parameters
     body: (parameters, x, reference) -> last feature map
     pick: the supernet's parameters -> those of the chosen ops, not yet cut
-    size: height and width of the last feature map
+    places: int [h*w], where the places of the last feature map lie in the supernet's
     own, widest: its channels, here and in the supernet
     """
 
     init: Callable[[Array], Params]
     body: Callable[[Params, Array, int | None], Array]
     pick: Callable[[Params], Params]
-    size: tuple[int, int]
+    places: np.ndarray
     own: int
     widest: int
 
@@ -79,6 +80,7 @@ def make_subnet(
         ValueError: an unknown name, a genotype that is not of this space, or maps too small for the normalisation.
     """
     check_names(normalisation, readout, conv, dtype=dtype)
+    check_readout(space, readout)
     genes = _genes(space, genotype)
     chain = space.family == "chain"
     check_maps(space, image_shape, normalisation, space.spec.depths[genes[DEPTH_SLOT]] if chain else None)
@@ -94,8 +96,8 @@ def make_subnet(
         # Narrower networks own the first channels, so cutting a leaf to its new shape is all there is.
         return jax.tree.map(lambda like, leaf: leaf[tuple(map(slice, like.shape))], shapes, plain.pick(params))
 
-    area = plain.size[0] * plain.size[1] if readout == "flatten" else 1
-    kept = (np.arange(area)[:, None] * plain.widest + np.arange(plain.own)).reshape(-1).astype(np.int32)
+    places = plain.places if readout == "flatten" else np.zeros(1, int)
+    kept = (places[:, None] * plain.widest + np.arange(plain.own)).reshape(-1).astype(np.int32)
     return Subnet(Model(plain.init, in_dtype(apply, dtype), normalisation, len(kept)), cut, kept)
 
 
@@ -112,6 +114,7 @@ def _plain_chain(
     depth = spec.depths[genes[DEPTH_SLOT]]
     ops = [spec.ops[block][genes[op_slot(block)]] for block in range(depth)]
     widths = [spec.widths[genes[width_slot(block)]] for block in range(depth)]
+    pooled = pools_last(spec, genes)
 
     def init(key):
         inputs, keys = [image_shape[2], *widths], jax.random.split(key, depth)
@@ -125,7 +128,7 @@ def _plain_chain(
             own, op, width = params[f"block{block}"], ops[block], widths[block]
             y = apply_op(op, own.get(op, {}), x, width, op_stride(spec, block), conv)
             x = finish(spec, block, y, x, jnp.ones(width, x.dtype), own["norm"], normalisation, reference)
-        return x
+        return max_pool2(x) if pooled else x
 
     def pick(params):
         picked = {}
@@ -136,7 +139,11 @@ def _plain_chain(
             picked[f"block{block}"] = {name: own[name] for name in (op, "norm") if name in own}
         return picked
 
-    return _Plain(init, body, pick, chain_resolutions(spec, *image_shape[:2])[-1], widths[-1], spec.widths[-1])
+    rows, columns = chain_resolutions(spec, *image_shape[:2])[-1]
+    places = np.arange(rows * columns).reshape(rows, columns)
+    if pooled:
+        places = places[: max(rows // 2, 1), : max(columns // 2, 1)]
+    return _Plain(init, body, pick, places.reshape(-1), widths[-1], spec.widths[-1])
 
 
 def _plain_cell(
@@ -184,7 +191,8 @@ def _plain_cell(
             picked[f"cell{layer}"] = own
         return picked
 
-    return _Plain(init, body, pick, cell_resolutions(spec, *image_shape[:2])[-1], out, out)
+    rows, columns = cell_resolutions(spec, *image_shape[:2])[-1]
+    return _Plain(init, body, pick, np.arange(rows * columns), out, out)
 
 
 def chosen_edges(spec: CellSpec, genes: list[int], cell: str) -> list[list[tuple[int, str]]]:

@@ -53,6 +53,12 @@ def check_names(normalisation: str, readout: str, conv: str, execution: str = "s
             raise ValueError(f"net.{name}={value!r} is unknown; choose one of {', '.join(known)}")
 
 
+def check_readout(space: SearchSpace, readout: str) -> None:
+    """Raise ValueError where a mean over the image would count the zeros beyond a pooled map."""
+    if space.family == "chain" and space.spec.last_pool and readout != "flatten":
+        raise ValueError(f"net.readout={readout!r} leaves a last pool no choice; take 'flatten', or last_pool False")
+
+
 def check_maps(
     space: SearchSpace, image_shape: tuple[int, int, int], normalisation: str, blocks: int | None = None
 ) -> None:
@@ -129,6 +135,7 @@ def make_supernet(
         ValueError: an unknown name, or maps that are too small for the normalisation.
     """
     check_names(normalisation, readout, conv, execution, dtype)
+    check_readout(space, readout)
     check_maps(space, image_shape, normalisation)
     module = _module(space, normalisation, execution, conv)
     mask_shape = (space.num_slots, space.max_choices)

@@ -8,7 +8,7 @@ from atnas_jax.report.evidence import generations_picture
 from atnas_jax.report.html import Section, absent, figures, paragraph
 from atnas_jax.report.read import Record
 from atnas_jax.report.style import OPS, ink, new_figure, styled
-from atnas_jax.space.chain import DEPTH_SLOT
+from atnas_jax.space.chain import DEPTH_SLOT, blocks_of_slots
 from atnas_jax.space.slots import SearchSpace
 
 FREE = ("max3", "avg3", "identity", "none")  # ops without parameters
@@ -23,8 +23,7 @@ def chosen_names(space: SearchSpace, genotypes: np.ndarray) -> list[list[str]]:
     columns = [[choices[value] for value in genotypes[:, slot]] for slot, choices in enumerate(space.choices)]
     if space.family == "chain":
         depths = np.asarray(space.spec.depths)[genotypes[:, DEPTH_SLOT]]
-        for slot in range(1, space.num_slots):
-            block = (slot - 1) // 2
+        for slot, block in enumerate(blocks_of_slots(space)):
             columns[slot] = [name if block < depth else OFF for name, depth in zip(columns[slot], depths, strict=True)]
     return columns
 

@@ -3,9 +3,12 @@
 Block b computes y = op(x) [with stride s_b if downsample is "stride"], norm (scale and bias per channel), relu, [2x2
 max-pool if s_b is 2 and downsample is "pool"], [+ its input, sub-sampled and channel-matched, if residual]. Ops without
 parameters keep channels: a narrower input is padded with zeros, a wider one is cut to its first channels. Blocks from
-`depth` on have no parameters and keep only the down-sampling of their input: x[:, ::2, ::2] or the 2x2 max-pool.
+`depth` on have no parameters and keep only the down-sampling of their input: x[:, ::2, ::2] or the 2x2 max-pool. With
+`last_pool`, a slot says whether one more 2x2 max-pool follows the last block, that is how many places of the image the
+embedding tells apart.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,6 +17,8 @@ import numpy as np
 from atnas_jax.space.slots import SearchSpace, check_ops
 
 DEPTH_SLOT = 0
+POOL_SLOT = -1  # of a space with last_pool
+LAST_POOL = ("none", "max2")
 NESTED = {"conv3": "conv5", "sep3": "sep5"}  # what elastic kernels derive from what, see nets/elastic.py
 
 
@@ -30,6 +35,7 @@ class ChainSpec:
         residual: whether a block adds its input; the op "none" needs it.
         elastic_kernel: where a block may choose conv5 and conv3, or sep5 and sep3, the smaller kernel is made of the
             larger one, see `nets/elastic.py`; the networks and their costs are the same.
+        last_pool: whether there is a choice of a 2x2 max-pool after the last block.
     """
 
     ops: tuple[tuple[str, ...], ...]
@@ -39,6 +45,7 @@ class ChainSpec:
     downsample: str = "stride"
     residual: bool = False
     elastic_kernel: bool = False
+    last_pool: bool = False
 
 
 def op_slot(block: int) -> int:
@@ -51,8 +58,21 @@ def width_slot(block: int) -> int:
     return 2 + 2 * block
 
 
+def pools_last(spec: ChainSpec, genes: Sequence[int]) -> bool:
+    """Return whether a concrete genotype has a pool after its last block."""
+    return spec.last_pool and LAST_POOL[genes[POOL_SLOT]] != "none"
+
+
+def blocks_of_slots(space: SearchSpace) -> np.ndarray:
+    """Return the block int [E] that each slot speaks of, -1 of those that matter at any depth."""
+    block_of = np.full(space.num_slots, -1)
+    for block in range(len(space.spec.ops)):
+        block_of[op_slot(block) : op_slot(block) + 2] = block
+    return block_of
+
+
 def chain_space(spec: ChainSpec) -> SearchSpace:
-    """Return the space with slots "depth", "op0", "width0", "op1", "width1", ...
+    """Return the space with slots "depth", "op0", "width0", "op1", "width1", ..., and "pool" where that is a choice.
 
     Raises:
         ValueError: the spec contradicts itself, in one line.
@@ -62,11 +82,15 @@ def chain_space(spec: ChainSpec) -> SearchSpace:
     for block, ops in enumerate(spec.ops):
         names += [f"op{block}", f"width{block}"]
         choices += [tuple(ops), tuple(map(str, spec.widths))]
+    if spec.last_pool:
+        names, choices = [*names, "pool"], [*choices, LAST_POOL]
     return SearchSpace("chain", spec, tuple(names), tuple(choices))
 
 
 def hand_made(space: SearchSpace) -> np.ndarray:
-    """Return int32 [E]: 3x3 convolutions, the largest width, full depth; with four blocks this is Conv4.
+    """Return int32 [E]: 3x3 convolutions, the largest width, full depth, pooled last where that is a choice.
+
+    With four blocks this is Conv4.
 
     Raises:
         ValueError: a block cannot choose conv3.
@@ -80,7 +104,7 @@ def hand_made(space: SearchSpace) -> np.ndarray:
 
 
 def chain_resolutions(spec: ChainSpec, height: int, width: int) -> tuple[tuple[int, int], ...]:
-    """Return the (height, width) at the input of each block and, last, at the output: B + 1 pairs."""
+    """Return the (height, width) at the input of each block and, last, behind them, before a last pool: B + 1 pairs."""
 
     def down(size: int) -> int:
         return -(-size // 2) if spec.downsample == "stride" else max(size // 2, 1)

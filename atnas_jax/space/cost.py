@@ -12,7 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from atnas_jax.space.cell import CELLS, CellSpec, cell_resolutions, node_slot
-from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, chain_resolutions, op_slot, width_slot
+from atnas_jax.space.chain import (
+    DEPTH_SLOT,
+    POOL_SLOT,
+    ChainSpec,
+    chain_resolutions,
+    op_slot,
+    pools_last,
+    width_slot,
+)  # fmt: skip
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Array
 
@@ -97,9 +105,15 @@ def _int32_table(values: list, budget: int) -> tuple[np.ndarray, int]:
 
 
 def _op_areas(spec: ChainSpec, image_shape: tuple[int, int, int]) -> list[int]:
-    """Return the number of output positions of each block's op, and last that of the network's output."""
+    """Return the number of output positions of each block's op."""
     sizes = [h * w for h, w in chain_resolutions(spec, *image_shape[:2])]
-    return (sizes[1:] if spec.downsample == "stride" else sizes[:-1]) + sizes[-1:]
+    return sizes[1:] if spec.downsample == "stride" else sizes[:-1]
+
+
+def _end_areas(spec: ChainSpec, image_shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Return the number of positions behind the blocks, without a last pool and with one, as in `LAST_POOL`."""
+    h, w = chain_resolutions(spec, *image_shape[:2])[-1]
+    return h * w, max(h // 2, 1) * max(w // 2, 1)
 
 
 def _chain_parts(
@@ -110,7 +124,9 @@ def _chain_parts(
         inputs = spec.widths if block else (image_shape[2],)
         costs = [[[_block_cost(op, i, o, areas[block], per_norm) for o in spec.widths] for i in inputs] for op in ops]
         parts.append(np.asarray(costs, np.int64))
-    return parts, np.asarray([_head_cost(width, areas[-1], readout, ways) for width in spec.widths], np.int64)
+    ends = _end_areas(spec, image_shape)
+    rest = np.asarray([[_head_cost(width, area, readout, ways) for area in ends] for width in spec.widths], np.int64)
+    return parts, rest if spec.last_pool else rest[:, 0]
 
 
 def _chain_model(
@@ -135,7 +151,8 @@ def _chain_model(
             spent = jnp.asarray(table)[genotypes[..., op_slot(block)], width, chosen]
             total = total + jnp.where(active[..., None], spent, 0)
             width = jnp.where(active, chosen, width)
-        return total + jnp.asarray(head)[width]
+        pooled = (genotypes[..., POOL_SLOT],) if spec.last_pool else ()
+        return total + jnp.asarray(head)[(width, *pooled)]
 
     return cost
 
@@ -148,7 +165,8 @@ def _chain_rows(
         op, out = spec.ops[block][genotype[op_slot(block)]], spec.widths[genotype[width_slot(block)]]
         rows.append((f"block{block} {op}-{out}", *_block_cost(op, width, out, areas[block], per_norm)))
         width = out
-    return [*rows, ("head", *_head_cost(width, areas[-1], readout, ways))]
+    area = _end_areas(spec, image_shape)[pools_last(spec, genotype)]
+    return [*rows, ("head", *_head_cost(width, area, readout, ways))]
 
 
 def _cell_fixed(spec: CellSpec, image_shape: tuple[int, int, int], per_norm: int) -> list[tuple[int, int]]:

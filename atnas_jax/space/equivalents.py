@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from atnas_jax.space.cell import CELLS, CellSpec, input_pairs
-from atnas_jax.space.chain import DEPTH_SLOT, op_slot
+from atnas_jax.space.chain import DEPTH_SLOT, blocks_of_slots
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Array
 
@@ -32,7 +32,7 @@ def equivalents(space: SearchSpace) -> Callable[[Array], Array]:
 
 
 def _of_chain(space: SearchSpace) -> Callable[[Array], Array]:
-    block_of = _blocks(space)
+    block_of = blocks_of_slots(space)
 
     def encodings(genotypes: Array) -> Array:
         depth = jnp.asarray(space.spec.depths)[genotypes[:, DEPTH_SLOT]]
@@ -42,14 +42,6 @@ def _of_chain(space: SearchSpace) -> Callable[[Array], Array]:
         return jnp.stack([genotypes, *written], axis=1)
 
     return encodings
-
-
-def _blocks(space: SearchSpace) -> np.ndarray:
-    """Return the block int [E] of a chain that each slot speaks of, -1 of the depth."""
-    block_of = np.full(space.num_slots, -1)
-    for block in range(len(space.spec.ops)):
-        block_of[op_slot(block) : op_slot(block) + 2] = block
-    return block_of
 
 
 def _of_cell(space: SearchSpace) -> Callable[[Array], Array]:
@@ -103,7 +95,7 @@ def canonical(space: SearchSpace, genotypes: np.ndarray) -> np.ndarray:
     rows = np.array(genotypes, np.int32)
     if space.family == "chain":
         depths = np.asarray(space.spec.depths)[rows[:, DEPTH_SLOT]]
-        rows[_blocks(space) >= depths[:, None]] = 0
+        rows[blocks_of_slots(space) >= depths[:, None]] = 0
     return rows
 
 

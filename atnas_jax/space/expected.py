@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from atnas_jax.space.cell import CELLS, CellSpec
-from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, op_slot, width_slot
+from atnas_jax.space.chain import DEPTH_SLOT, LAST_POOL, POOL_SLOT, ChainSpec, op_slot, width_slot
 from atnas_jax.space.cost import edge_slots, part_costs
 from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.types import Array
@@ -19,7 +19,8 @@ class CostTables(NamedTuple):
 
     parts: chain: per block float32 [ops, widths in, widths out]; cell: for normal and for reduction cells float32
         [ops], one edge in all cells of its kind together
-    rest: chain: float32 [widths], what comes after a last block of that width; cell: float32 [], what nothing changes
+    rest: chain: float32 [widths], what comes after a last block of that width, [widths,2] without and with a last pool
+        where that is a choice; cell: float32 [], what nothing changes
     """
 
     parts: tuple[Array, ...]
@@ -77,8 +78,8 @@ def _like(space: SearchSpace) -> CostTables:
     if space.family == "cell":
         return CostTables(tuple(np.zeros(len(spec.ops)) for _ in CELLS), np.zeros(()))
     widths = len(spec.widths)
-    blocks = enumerate(spec.ops)
-    return CostTables(tuple(np.zeros((len(ops), widths if b else 1, widths)) for b, ops in blocks), np.zeros(widths))
+    parts = tuple(np.zeros((len(ops), widths if block else 1, widths)) for block, ops in enumerate(spec.ops))
+    return CostTables(parts, np.zeros((widths, len(LAST_POOL)) if spec.last_pool else widths))
 
 
 def _chain(spec: ChainSpec, tables: CostTables) -> Callable[[Array], Array]:
@@ -86,11 +87,12 @@ def _chain(spec: ChainSpec, tables: CostTables) -> Callable[[Array], Array]:
 
     def cost(mask: Array) -> Array:
         depth, before, total = mask[DEPTH_SLOT, : len(depths)], jnp.ones(1), 0.0
+        rest = tables.rest @ mask[POOL_SLOT, : len(LAST_POOL)] if spec.last_pool else tables.rest
         for block, table in enumerate(tables.parts):
             ops, width = mask[op_slot(block), : table.shape[0]], mask[width_slot(block), : table.shape[2]]
             # Who has this block has all before it, so the width of its input is the choice of the block before.
             total += (depth * (depths > block)).sum() * jnp.einsum("o,i,w,oiw->", ops, before, width, table)
-            total += (depth * (depths == block + 1)).sum() * (width @ tables.rest)
+            total += (depth * (depths == block + 1)).sum() * (width @ rest)
             before = width
         return total
 

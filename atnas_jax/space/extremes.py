@@ -5,12 +5,12 @@ import numpy as np
 from atnas_jax.space.cost import op_weights
 from atnas_jax.space.slots import SearchSpace
 
-KINDS = ("op", "depth", "width", "inputs")  # of slots, by their names
+KINDS = ("op", "depth", "width", "inputs", "pool")  # of slots, by their names
 _EXTENT = {"conv5": 5, "sep5": 5, "dil3": 5, "conv3": 3, "sep3": 3, "max3": 3, "avg3": 3}  # of a window, dilated
 
 
 def slot_kind(name: str) -> str:
-    """Return "op", "depth", "width" or "inputs", the kind of a slot of this name."""
+    """Return the kind of a slot of this name, one of `KINDS`."""
     return next(kind for kind in KINDS if kind in name)
 
 
@@ -18,10 +18,12 @@ def size_of(kind: str, choice: str) -> tuple[int, ...]:
     """Return what choices of one slot are ordered by, ascending.
 
     An op by the extent of its window, then by its weights at equal channels, "none" below all; depth and width by
-    their number; the inputs of a node by how late they are.
+    their number; the inputs of a node by how late they are; no last pool after one, as its embedding is larger.
     """
     if kind == "op":
         return (0 if choice == "none" else _EXTENT.get(choice, 1), op_weights(choice, 32, 32))
+    if kind == "pool":
+        return (int(choice == "none"),)
     return tuple(int(number) for number in reversed(choice.split("+")))
 
 
@@ -43,7 +45,7 @@ def _extreme(space: SearchSpace, largest_first: bool) -> np.ndarray:
     genotype = []
     for name, choices in zip(space.names, space.choices, strict=True):
         kind = slot_kind(name)
-        useful = [choice for choice in choices if choice != "none"] or list(choices)
+        useful = [choice for choice in choices if choice != "none" or kind == "pool"] or list(choices)
         best = (max if largest_first else min)(useful, key=lambda choice, kind=kind: size_of(kind, choice))
         genotype.append(choices.index(best))
     return np.asarray(genotype, np.int32)

@@ -1,6 +1,7 @@
 """A genotype as one line of shell-safe text or JSON, and a space as a dict.
 
-chain: `chain:d3/conv3-64/sep3-32/max3-16/conv3-64`, depth, then op and width of every block, the inactive ones too.
+chain: `chain:d3/conv3-64/sep3-32/max3-16/conv3-64`, depth, then op and width of every block, the inactive ones too, and
+`/max2` or `/none` where a last pool is a choice.
 cell: `cell:normal/0+1-conv3-sep3/.../reduce/0+1-max3-conv3/...`, per node its inputs, op_a and op_b.
 """
 
@@ -108,7 +109,7 @@ def space_from_dict(record: dict) -> SearchSpace:
 def _layout(space: SearchSpace) -> list[tuple[str, int]]:
     """Return the fields of the text: a fixed prefix, and how many slots follow it."""
     if space.family == "chain":
-        return [("d", 1), *[("", 2)] * len(space.spec.ops)]
+        return [("d", 1), *[("", 2)] * len(space.spec.ops), *[("", 1)] * space.spec.last_pool]
     return [field for cell in CELLS for field in ((cell, 0), *[("", 3)] * space.spec.nodes)]
 
 

@@ -22,7 +22,7 @@ from atnas_jax.job.compiled import compiled
 from atnas_jax.job.config import chunk_of
 from atnas_jax.rng import stream
 from atnas_jax.run.steps import make_train
-from atnas_jax.space.chain import DEPTH_SLOT, width_slot
+from atnas_jax.space.chain import DEPTH_SLOT, chain_resolutions, pools_last, width_slot
 from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.types import MetaState, Params
 
@@ -81,7 +81,7 @@ def make_alone(
 
     def start(genotype, seed):
         meta = init(stream(root, "init", seed))
-        return meta._replace(params=as_plain(space, genotype, meta.params))
+        return meta._replace(params=as_plain(space, genotype, meta.params, parts.image_shape))
 
     def run(meta, genotype, seed, told=lambda done, number: None):
         curve, chunks = [], steps // train.chunk
@@ -94,7 +94,7 @@ def make_alone(
     return Alone(start, run)
 
 
-def as_plain(space: SearchSpace, genotype: np.ndarray, params: Params) -> Params:
+def as_plain(space: SearchSpace, genotype: np.ndarray, params: Params, image_shape: tuple[int, int, int]) -> Params:
     """Return fresh meta-parameters of the supernet, distributed for one genotype as those of its plain network are.
 
     A narrower network has fewer inputs and a shorter embedding, by which weights are divided when they are drawn.
@@ -111,6 +111,9 @@ def as_plain(space: SearchSpace, genotype: np.ndarray, params: Params) -> Params
             body[f"block{block}"],
         )
     share = widest / widths[-1]
+    if pools_last(space.spec, genes):
+        rows, columns = chain_resolutions(space.spec, *image_shape[:2])[-1]
+        share *= rows * columns / (max(rows // 2, 1) * max(columns // 2, 1))
     head = {
         name: leaf + 0.5 * math.log(share)
         if name == "log_temperature"

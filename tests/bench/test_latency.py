@@ -42,6 +42,14 @@ def test_parts_of_a_chain_are_in_their_places(monkeypatch):
     np.testing.assert_allclose(found[1], ms["conv3 1-4 (8, 8)/2"] + ms["head 4"], rtol=1e-5)
 
 
+def test_a_last_pool_is_timed_with_the_head(monkeypatch):
+    ms = planted(monkeypatch)
+    space = chain_space(ChainSpec((("conv3",),), (4, 6), (1,), (2,), last_pool=True))
+    found = cost_of(space, latency.measure(space, SETTING))(jnp.asarray([[0, 0, 1, 0], [0, 0, 1, 1]]))
+    head = ms["head 6"], ms["head 6 after a pool"]
+    np.testing.assert_allclose(found, ms["conv3 1-6 (8, 8)/2"] + np.asarray(head), rtol=1e-5)
+
+
 def test_parts_of_cells_are_in_their_places(monkeypatch):
     ms = planted(monkeypatch)
     space = cell_space(CellSpec(("conv3", "max3"), 2, 3, (1,), 4))
@@ -55,7 +63,7 @@ def test_parts_of_cells_are_in_their_places(monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_part_of_a_chain_runs_and_more_work_takes_longer(dtype):
-    space = chain_space(ChainSpec((("conv5", "identity"),), (2, 48), (1,), (2,), "pool"))
+    space = chain_space(ChainSpec((("conv5", "identity"),), (2, 48), (1,), (2,), "pool", last_pool=True))
     tables = latency.measure(space, latency.Setting((12, 12, 1), dtype=dtype), images=4, rounds=3)
     assert all((np.asarray(part) > 0).all() for part in (*tables.parts, tables.rest))
     assert float(tables.parts[0][0, 0, 1]) > 2 * float(tables.parts[0][1, 0, 0])  # conv5 of 48 channels, identity of 2

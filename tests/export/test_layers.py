@@ -33,6 +33,7 @@ CASES = [
     (_chain(ALL, "pool", True), "chain:d3/sep3-10/avg3-5/sep5-10", "group"),
     (_chain(ALL, "pool", True, (2, 2, 2)), "chain:d2/avg3-10/identity-5/sep5-5", "layer"),
     (_chain(("conv3", "conv5"), elastic_kernel=True), "chain:d3/conv3-5/conv5-10/conv3-5", "batch_transductive"),
+    (_chain(CONVS, "pool", strides=(2, 1, 1), last_pool=True), "chain:d3/conv5-5/dil3-10/conv1-5/max2", "support"),
     (CELL, "cell:normal/0+1-conv3-sep5/1+2-max3-identity/reduce/0+1-avg3-none/0+2-conv3-max3", "support"),
     (CELL, "cell:normal/0+1-none-avg3/0+1-identity-conv3/reduce/0+1-sep5-max3/1+2-none-conv3", "tasknorm"),
 ]

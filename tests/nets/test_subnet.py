@@ -12,19 +12,22 @@ from atnas_jax.nets.norm import LEARNED
 from atnas_jax.nets.subnet import make_subnet
 from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.space.cell import CellSpec, cell_space
-from atnas_jax.space.chain import ChainSpec, chain_space
+from atnas_jax.space.chain import ChainSpec, chain_space, hand_made
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.slots import mask_of, random_genotypes
+from atnas_jax.space.text import to_text
 
 pytestmark = pytest.mark.usefixtures("few_optimisations")
 
 SUPPORT, QUERIES, WAYS, IMAGE = 3, 2, 3, (6, 5, 2)
 
 
-def chain(downsample, residual):
-    """Two blocks of two widths; 24 or 48 genotypes."""
+def chain(downsample, residual, last_pool=False):
+    """Two blocks of two widths; 24 or 48 genotypes, twice as many with a last pool."""
     second = ("max3", "conv1", "none") if residual else ("identity", "sep3")
-    return chain_space(ChainSpec((("conv3", "avg3"), second), (4, 12), (1, 2), (2, 2), downsample, residual))
+    strides = (1, 2) if last_pool else (2, 2)
+    ops = (("conv3", "avg3"), second)
+    return chain_space(ChainSpec(ops, (4, 12), (1, 2), strides, downsample, residual, last_pool=last_pool))
 
 
 def cell(nodes):
@@ -43,6 +46,8 @@ CASES = [
     (cell(2), "layer", "mean", 6),
     (chain("pool", False), "tasknorm", "flatten", 6),
     (cell(1), "tasknorm", "mean", 3),
+    (chain("pool", False, last_pool=True), "support", "flatten", None),
+    (chain("stride", True, last_pool=True), "support", "flatten", 8),
 ]
 
 
@@ -142,3 +147,33 @@ def test_a_wrong_subnet_is_refused_in_one_line(genotype, settings, message):
     with pytest.raises(ValueError, match=message) as error:
         make_subnet(chain("pool", True), np.asarray(genotype, np.int32), IMAGE, **settings)
     assert "\n" not in str(error.value)
+
+
+def test_a_last_pool_is_kept_by_hand():
+    """A map of 6x5 positions comes down to 3x2, which lie in its first rows and columns; a mean has no such choice."""
+    space = chain_space(ChainSpec((("conv3",),), (2,), (1,), (1,), last_pool=True))
+    subnet = make_subnet(space, hand_made(space), IMAGE)
+    assert to_text(space, hand_made(space)) == "chain:d1/conv3-2/max2"
+    np.testing.assert_array_equal(subnet.kept.reshape(3, 2, 2)[..., 0], 2 * np.asarray([[0, 1], [5, 6], [10, 11]]))
+    for make in (make_supernet, lambda space, *rest, **given: make_subnet(space, hand_made(space), *rest, **given)):
+        with pytest.raises(ValueError, match="take 'flatten'"):
+            make(space, IMAGE, readout="mean")
+
+
+@pytest.mark.parametrize("execution", ["switch", "folded"])
+def test_a_last_pool_that_is_not_chosen_does_nothing(execution):
+    """Without it the network is that of the space without the choice; with it, that one pooled; folded also mixes."""
+    given = ((("conv3", "sep3"),), (2, 3), (1,), (2,))
+    without, space = chain_space(ChainSpec(*given)), chain_space(ChainSpec(*given, last_pool=True))
+    plainer, supernet = (make_supernet(s, IMAGE, execution=execution) for s in (without, space))
+    params, x = plainer.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (SUPPORT, *IMAGE))
+    genotype = np.asarray([0, 1, 1], np.int32)
+    mask = [mask_of(space, np.append(genotype, pool)) for pool in range(2)]
+    whole = plainer.apply(params, x, mask_of(without, genotype))
+    np.testing.assert_array_equal(supernet.apply(params, x, mask[0]), whole)
+    pooled = np.zeros((SUPPORT, 3, 3, 3), np.float32)
+    pooled[:, :1, :1] = np.asarray(whole).reshape(pooled.shape)[:, :2, :2].max((1, 2), keepdims=True)
+    np.testing.assert_array_equal(supernet.apply(params, x, mask[1]), pooled.reshape(SUPPORT, -1))
+    if execution == "folded":
+        mixed = supernet.apply(params, x, 0.25 * mask[0] + 0.75 * mask[1])
+        np.testing.assert_allclose(mixed, 0.25 * whole + 0.75 * pooled.reshape(SUPPORT, -1), rtol=1e-5)

@@ -1,5 +1,7 @@
 """A genotype trained alone inside the supernet's program takes the steps of its plain network."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,7 +98,7 @@ def test_a_start_is_distributed_as_that_of_the_plain_network():
     params = {"body": supernet.init(jax.random.key(0))}
     for head in ("prototypes", "vector"):
         params["head"] = make_head(head, 5).init(jax.random.key(1), supernet.features)
-        found = as_plain(space, genotype, params)
+        found = as_plain(space, genotype, params, (12, 12, 1))
         own, scratch = subnet.cut(found["body"]), subnet.model.init(jax.random.key(2))
         for block, op, leaf in (
             ("block0", "conv3", "kernel"),
@@ -112,7 +114,14 @@ def test_a_start_is_distributed_as_that_of_the_plain_network():
             assert float(found["head"]["log_temperature"]) == pytest.approx(float(like["log_temperature"]))
         else:
             assert float(found["head"]["v"].std()) == pytest.approx(subnet.model.features**-0.5, rel=0.1)
-    widest = as_plain(space, np.asarray([1, 0, 1, 0, 1, 0, 1]), params)
+    pooled = chain_space(replace(space.spec, last_pool=True))
+    params["head"] = make_head("prototypes", 5).init(jax.random.key(1), supernet.features)
+    for own in (np.append(genotype, end) for end in range(2)):
+        features = make_subnet(pooled, own, (12, 12, 1)).model.features
+        found = as_plain(pooled, own, params, (12, 12, 1))
+        assert float(found["head"]["log_temperature"]) == pytest.approx(-0.5 * np.log(features))
+    params["head"] = make_head("vector", 5).init(jax.random.key(1), supernet.features)
+    widest = as_plain(space, np.asarray([1, 0, 1, 0, 1, 0, 1]), params, (12, 12, 1))
     assert jax.tree.all(jax.tree.map(np.array_equal, widest, params))
 
 

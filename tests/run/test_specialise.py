@@ -61,12 +61,17 @@ def test_parts_share_no_image_and_have_all_classes():
 CHAIN = chain_space(
     ChainSpec((("conv3", "sep3"), ("max3", "dil3"), ("conv3", "avg3")), (3, 4), (2, 3), (2, 1, 2), "pool")
 )
+POOLED = chain_space(ChainSpec((("conv3", "sep3"),), (3, 4), (1,), (2,), "pool", last_pool=True))
 CELL = cell_space(CellSpec(("conv3", "sep3", "identity"), 1, 2, (1,), 3))
 
 
 @pytest.mark.parametrize(
     ("space", "text"),
-    [(CHAIN, "chain:d2/sep3-4/max3-3/conv3-4"), (CELL, "cell:normal/0+1-conv3-sep3/reduce/0+1-sep3-identity")],
+    [
+        (CHAIN, "chain:d2/sep3-4/max3-3/conv3-4"),
+        (POOLED, "chain:d1/sep3-4/max2"),
+        (CELL, "cell:normal/0+1-conv3-sep3/reduce/0+1-sep3-identity"),
+    ],
 )
 def test_a_wider_network_computes_the_same(space, text, monkeypatch):
     monkeypatch.setattr(growing, "NOISE", 0.0)

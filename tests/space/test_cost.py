@@ -63,6 +63,8 @@ def count_chain(space, genotype, image_shape, readout, ways):
             count.norm(width)
             c = width
         h, w = strided
+    if word.get("pool") == "max2":
+        h, w = max(h // 2, 1), max(w // 2, 1)
     count.head(h * w * c if readout == "flatten" else c, ways)
     return count.params, count.macs
 
@@ -94,6 +96,7 @@ def count_cell(space, genotype, image_shape, readout, ways):
 CHAINS = {
     "stride": ChainSpec((OPS[:9],) * 3, (4, 6, 9), (1, 2, 3), (2, 1, 2)),
     "pool": ChainSpec((("conv3",), *(OPS,) * 3), (4, 8), (2, 4), (2, 2, 1, 2), "pool", residual=True),
+    "last pool": ChainSpec((("conv3", "sep3"),) * 2, (4, 8), (1, 2), (2, 1), "pool", last_pool=True),
 }
 CELLS = {
     "reductions": CellSpec(OPS, nodes=3, layers=4, reductions=(1, 2), channels=4),

@@ -10,10 +10,11 @@ import pytest
 from atnas_jax.job.build import make_search, make_space
 from atnas_jax.job.defaults import default_config
 from atnas_jax.nets.subnet import make_subnet
+from atnas_jax.report.choices import OFF, chosen_names
 from atnas_jax.space.cell import CellSpec, cell_space, input_pairs
 from atnas_jax.space.chain import ChainSpec, chain_space
 from atnas_jax.space.cost import cost_model
-from atnas_jax.space.equivalents import equivalents, swap_nodes
+from atnas_jax.space.equivalents import canonical, equivalents, swap_nodes
 from atnas_jax.space.slots import random_genotypes
 
 pytestmark = pytest.mark.usefixtures("few_optimisations")
@@ -96,6 +97,14 @@ def test_a_chain_says_nothing_beyond_its_depth():
         read = np.arange(7) < 1 + 2 * depth[:, None]
         wanted = np.where(read, rows, number % np.asarray(space.cards))
         np.testing.assert_array_equal(found[:, 1 + number], wanted)
+
+
+def test_a_last_pool_says_something_at_any_depth():
+    space = chain_space(ChainSpec((("conv3", "sep3"),) * 2, (2, 4), (1, 2), (1, 1), last_pool=True))
+    one, two = np.asarray([[0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 1, 1]])
+    np.testing.assert_array_equal(canonical(space, np.stack([one, two])), [[0] * 6, [0] * 5 + [1]])
+    assert (np.asarray(equivalents(space)(jnp.asarray(two[None])))[..., -1] == 1).all()
+    assert chosen_names(space, two[None])[-2:] == [[OFF], ["max2"]]
 
 
 def test_a_search_by_nao_learns_from_them_if_told_to(monkeypatch):

@@ -23,6 +23,7 @@ from atnas_jax.space.slots import choice_mask
 
 SPACES = {
     "chain": chain_space(ChainSpec((("conv3", "sep3", "max3"), ("conv5", "identity")), (4, 6), (1, 2), (2, 1))),
+    "last pool": chain_space(ChainSpec((("conv3", "sep3"),) * 2, (4, 6), (1, 2), (2, 1), last_pool=True)),
     "cell": cell_space(CellSpec(("conv3", "sep3", "none"), 1, 3, (1,), 4)),
 }
 SHAPE = (9, 7, 3)

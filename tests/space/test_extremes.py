@@ -27,6 +27,13 @@ def test_extremes_by_hand():
     assert to_text(CELL, smallest(CELL)) == f"cell:normal{small}/reduce{small}"
 
 
+def test_a_last_pool_makes_an_embedding_small_and_opens_last():
+    space = chain_space(ChainSpec((("conv3",),), (4,), (1,), (1,), last_pool=True))
+    assert to_text(space, largest(space)) == "chain:d1/conv3-4/none"
+    assert to_text(space, smallest(space)) == to_text(space, hand_made(space)) == "chain:d1/conv3-4/max2"
+    assert opening_stages(space, ("pool",))[:, 3].tolist() == [[True, False], [True, True]]
+
+
 def test_no_network_costs_more_than_the_largest_or_less_than_the_smallest():
     """Of a space whose ops are ordered by weights and extent alike."""
     space = chain_space(ChainSpec((("identity", "conv1", "conv3", "conv5"),) * 3, (4, 8), (1, 2, 3), (2, 2, 1)))

@@ -15,7 +15,10 @@ CHAIN = chain_space(ChainSpec((("conv3",), ("conv3", "sep3", "none")), (4, 8), (
 CELL = cell_space(CellSpec(("conv3", "identity"), nodes=2, layers=2, reductions=(1,), channels=4))
 
 
-@pytest.mark.parametrize("space", [CHAIN, CELL], ids=["chain", "cell"])
+POOLED = chain_space(ChainSpec((("conv3", "sep3"),), (4, 8), (1,), (2,), last_pool=True))
+
+
+@pytest.mark.parametrize("space", [CHAIN, POOLED, CELL], ids=["chain", "last pool", "cell"])
 def test_every_genotype_survives_text_and_json(space):
     texts = set()
     for values in itertools.product(*map(range, space.cards)):
@@ -31,6 +34,7 @@ def test_every_genotype_survives_text_and_json(space):
 
 def test_the_text_is_readable():
     assert to_text(CHAIN, [1, 0, 1, 1, 0]) == "chain:d2/conv3-8/sep3-4"
+    assert to_text(POOLED, [0, 1, 1, 0]) == "chain:d1/sep3-8/none"
     assert to_text(CELL, [0, 0, 1, 2, 0, 0] * 2) == (
         "cell:normal/0+1-conv3-identity/1+2-conv3-conv3/reduce/0+1-conv3-identity/1+2-conv3-conv3"
     )

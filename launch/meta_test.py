@@ -1,9 +1,9 @@
 """Test a finished search again: python -m launch.meta_test --workdir=RUN --episodes=600.
 
 Rewrites results.json and report.html of the workdir, and prints the table. --ways and --shots test the network of one
-protocol under another, --margin what it chooses under another adapt.margin, --rows fewer rows; --source says where the
-data is now. --paired, --inner_steps_curve=0,1,5,20, --generations_curve and --front=200 add what says how far to
-believe it, which results.json keeps under `evidence`.
+protocol under another, --rotations with rotated classes, --margin what it chooses under another adapt.margin, --rows
+fewer rows; --source says where the data is now. --paired, --inner_steps_curve=0,1,5,20, --generations_curve and
+--front=200 add what says how far to believe it, which results.json keeps under `evidence`.
 """
 
 from absl import flags
@@ -21,6 +21,7 @@ _SHOTS = flags.DEFINE_integer("shots", None, "Support images a class; default: t
 _ROWS = flags.DEFINE_list("rows", [], "Rows to score, such as best,conv4; default: the config's.")
 _QUERIES = flags.DEFINE_integer("queries", None, "Query images a class; default: the config's.", lower_bound=1)
 _SEED = flags.DEFINE_integer("episode_seed", None, "Of the evaluation episodes; default: the config's.", lower_bound=0)
+_ROTATIONS = flags.DEFINE_bool("rotations", None, "Rotated classes take part; default: the config's.")
 _MARGIN = flags.DEFINE_float("margin", None, "Of adapt.margin; default: the config's.")
 _SOURCE = flags.DEFINE_string("source", None, "Where the data of the run is now; default: the config's data.source.")
 _PAIRED = flags.DEFINE_bool("paired", False, "Differences of rows on the same episodes, permutation control included.")
@@ -34,7 +35,7 @@ def main(_: list[str]) -> None:
     """Score all rows again, print the final table, and write the report."""
     changes = {
         **{"protocol.ways": _WAYS.value, "protocol.shots": _SHOTS.value, "protocol.queries": _QUERIES.value},
-        **{"protocol.episodes": _EPISODES.value, "protocol.seed": _SEED.value},
+        **{"protocol.episodes": _EPISODES.value, "protocol.seed": _SEED.value, "protocol.rotations": _ROTATIONS.value},
         **{"adapt.margin": _MARGIN.value, "data.source": _SOURCE.value},
     }
     given = {name: value for name, value in changes.items() if value is not None}

@@ -5,7 +5,7 @@ each class K + Q/N distinct images: the first K are support, the rest queries. E
 `EpisodeSpec`; `check_episode_spec` in `table.py` is the host's check that the draw is possible.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,18 @@ class EpisodeSpec:
     rotations: bool = False  # the 90-degree rotations of a class count as three more classes; square images only
     flip: bool = False  # each image is mirrored left to right with probability 1/2
     warp: float = 0.0  # strength of a random warp of each image, see `augment.py`
+    mirrors: bool = False  # the mirror image of a class, of each of its rotations, counts as one more class
+    alike: bool = False  # an episode turns and mirrors all its classes alike, so that these are no further classes
+
+    @property
+    def views(self) -> int:
+        """How many rotations and mirror images of a class there are."""
+        return (4 if self.rotations else 1) * (2 if self.mirrors else 1)
+
+    @property
+    def classes_of_one(self) -> int:
+        """How many classes of an episode one class of the data can be."""
+        return 1 if self.alike else self.views
 
 
 def sample_episode(
@@ -50,7 +62,7 @@ def sample_episode(
     Raises:
         ValueError: fewer classes than ways, or rotations of images that are not square.
     """
-    choices = classes.shape[0] * (4 if spec.rotations else 1)
+    choices = classes.shape[0] * spec.classes_of_one
     height, width = table.images.shape[1:3]
     if spec.ways > choices:
         raise ValueError(f"ways={spec.ways} but only {choices} classes to draw from: type a smaller ways")
@@ -58,16 +70,19 @@ def sample_episode(
         raise ValueError(f"rotations need square images, these are {height}x{width}: turn rotations off")
     class_key, item_key, flip_key = jax.random.split(key, 3)
     drawn = _draw_distinct(class_key, jnp.int32(choices), spec.ways)
-    ids = classes[drawn // 4 if spec.rotations else drawn]
+    ids, view = classes[drawn // spec.classes_of_one], drawn % spec.classes_of_one
+    if spec.alike:
+        view = jnp.broadcast_to(jax.random.randint(stream(key, "view"), (), 0, spec.views), view.shape)
     start, size = table.offsets[ids], table.offsets[ids + 1] - table.offsets[ids]
     per_class = spec.shots + spec.queries
     items = start[:, None] + _draw_distinct(item_key, size, per_class)  # [N,K+Q/N]
     images = table.images.at[items].get(mode="promise_in_bounds")  # uint8 [N,K+Q/N,H,W,C]
     if spec.rotations:
-        images = _rotate(images, drawn % 4)
+        images = _rotate(images, view % 4)
+    if spec.mirrors:
+        images = _mirror(images, view >= spec.views // 2)
     if spec.flip:
-        mirrored = jax.random.bernoulli(flip_key, shape=items.shape)[..., None, None, None]
-        images = jnp.where(mirrored, images[..., ::-1, :], images)
+        images = _mirror(images, jax.random.bernoulli(flip_key, shape=items.shape))
     support, query = (
         _to_float(part.reshape(-1, *images.shape[2:]), normalise)
         for part in (images[:, : spec.shots], images[:, spec.shots :])
@@ -121,7 +136,7 @@ def fixed_episodes(
         seed: of the evaluation, not of the run (static).
         index: int32 [T], which episodes; any chunking of the indices gives the same episodes.
         table: the images.
-        spec: static; its `rotations`, `flip` and `warp` are for training and are ignored here.
+        spec: static; but for N, K and Q it is for training and ignored here.
         normalise: static (mean, std) per channel.
         rotations: whether rotated classes take part, as in MAML's own test code; no by default.
 
@@ -129,7 +144,7 @@ def fixed_episodes(
         An `Episode` with a leading T.
     """
     root = stream(jax.random.key(seed, impl="threefry2x32"), "evaluation", fingerprint, split)
-    spec = replace(spec, rotations=rotations, flip=False, warp=0.0)
+    spec = EpisodeSpec(spec.ways, spec.shots, spec.queries, rotations)
     classes = split_classes(table, split)
     return jax.vmap(lambda i: sample_episode(jax.random.fold_in(root, i), table, classes, spec, normalise))(
         jnp.asarray(index, jnp.int32)
@@ -173,6 +188,12 @@ def _rotate(images: Array, quarter: Array) -> Array:
     turn = quarter[:, None, None, None, None]
     images = jnp.where(turn % 2 == 1, jnp.rot90(images, 1, axes=(2, 3)), images)
     return jnp.where(turn >= 2, images[:, :, ::-1, ::-1], images)
+
+
+def _mirror(images: Array, mirrored: Array) -> Array:
+    """Mirror images [N,m,H,W,C] left to right where `mirrored` [N] or [N,m] says so."""
+    where = mirrored.reshape(*mirrored.shape, *(1,) * (images.ndim - mirrored.ndim))
+    return jnp.where(where, images[..., ::-1, :], images)
 
 
 def _to_float(images: Array, normalise: Normalise) -> Array:

@@ -84,7 +84,13 @@ def class_sizes(dataset: DataSet, split: str) -> np.ndarray:
 
 
 def check_episode_spec(
-    dataset: DataSet, split: str, ways: int, shots: int, queries: int, rotations: bool = False
+    dataset: DataSet,
+    split: str,
+    ways: int,
+    shots: int,
+    queries: int,
+    rotations: bool = False,
+    classes_of_one: int | None = None,
 ) -> None:
     """Raise a one-line `ValueError` unless episodes of N ways, K shots and `queries` per class fit into `split`.
 
@@ -92,7 +98,8 @@ def check_episode_spec(
         dataset: the data.
         split: one of `SPLITS`.
         ways, shots, queries: N, K and the number of queries per class, each at least 1 (N at least 2).
-        rotations: whether the four 90-degree rotations count as classes of their own (square images only).
+        rotations: whether classes are turned (square images only).
+        classes_of_one: how many classes of an episode one class can be; None: 4 with rotations, 1 without.
     """
     if ways < 2 or shots < 1 or queries < 1:
         raise ValueError(f"ways={ways} shots={shots} queries={queries}: need ways >= 2, shots >= 1 and queries >= 1")
@@ -100,7 +107,7 @@ def check_episode_spec(
         height, width = dataset.table.images.shape[1:3]
         raise ValueError(f"rotations need square images, these are {height}x{width}: turn rotations off")
     ids, sizes = np.asarray(split_classes(dataset.table, split)), class_sizes(dataset, split)
-    available = len(ids) * (4 if rotations else 1)
+    available = len(ids) * (classes_of_one or (4 if rotations else 1))
     if ways > available:
         raise ValueError(f"ways={ways} but {split} of {dataset.source} has {available} classes: type a smaller ways")
     smallest = int(np.argmin(sizes))

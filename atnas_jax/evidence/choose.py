@@ -27,8 +27,9 @@ CHUNK = 50  # episodes on the device at a time
 def episodes_of(config: ConfigDict, parts: Parts, index: Array, table: ClassTable) -> Episode:
     """Return the fixed episodes of meta_test of these numbers int32 [T]."""
     return fixed_episodes(
-        parts.dataset.fingerprint, "meta_test", config.protocol.seed, index, table, parts.test_spec, parts.normalise
-    )
+        parts.dataset.fingerprint, "meta_test", config.protocol.seed, index, table, parts.test_spec, parts.normalise,
+        config.protocol.rotations,
+    )  # fmt: skip
 
 
 def chunks_of(episodes: int) -> list[np.ndarray]:

@@ -68,8 +68,9 @@ def _predictor(config: ConfigDict, parts: Parts):
             return jnp.argmax(logits, -1).astype(jnp.int32)
 
         raw = fixed_episodes(
-            parts.dataset.fingerprint, "meta_test", config.protocol.seed, index, table, parts.test_spec
-        )
+            parts.dataset.fingerprint, "meta_test", config.protocol.seed, index, table, parts.test_spec,
+            rotations=config.protocol.rotations,
+        )  # fmt: skip
         pictures = jax.tree.map(lambda x: jnp.round(255 * x).astype(jnp.uint8), (raw.support_x, raw.query_x))
         episodes = episodes_of(config, parts, index, table)
         return *pictures, map_rows(one, (mask_of(parts.space, genotypes), episodes), axis=AXIS)

@@ -125,9 +125,12 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
     cost = jax.jit(make_cost(config, space, image_shape, test.ways))
     if config.meta_test.conv4 or config.search.anchor != "never":
         _check_hand_made(space)
-    check_episode_spec(dataset, "meta_train", train.ways, train.shots, train.queries, train.rotations)
-    for split in ("meta_valid", "meta_test"):
-        check_episode_spec(dataset, split, test.ways, test.shots, test.queries)
+    spec = EpisodeSpec(
+        train.ways, train.shots, train.queries, train.rotations, train.flip, train.warp, train.mirrors, train.alike
+    )
+    check_episode_spec(dataset, "meta_train", spec.ways, spec.shots, spec.queries, spec.rotations, spec.classes_of_one)
+    check_episode_spec(dataset, "meta_valid", test.ways, test.shots, test.queries)
+    check_episode_spec(dataset, "meta_test", test.ways, test.shots, test.queries, test.rotations)
     latency = load_latency(config.search.latency, space, image_shape)
     _check_limits(config, space, image_shape, latency)
     reordering(config, space)
@@ -143,7 +146,7 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
         learner=_taught(config, space, image_shape) if train.distill else alone,
         control=alone,
         strategy=make_search(config, space, image_shape, latency),
-        train_spec=EpisodeSpec(train.ways, train.shots, train.queries, train.rotations, train.flip, train.warp),
+        train_spec=spec,
         test_spec=EpisodeSpec(test.ways, test.shots, test.queries),
     )
 

@@ -37,6 +37,9 @@ def _data_and_episodes() -> dict:
             "queries": 15,  # per class
             "episodes": 600,  # of meta_test, per row
             "seed": 0,  # of the evaluation episodes alone
+            # Whether rotated classes take part in meta_test, as in MAML's own test on Omniglot: an easier task, as
+            # characters that look alike meet less often. Of meta_test alone, where nothing is chosen.
+            "rotations": False,
         },
         "train": {  # the episodes and the outer optimiser of meta-training
             "ways": 5,
@@ -51,6 +54,10 @@ def _data_and_episodes() -> dict:
             "steps": 2000,  # outer steps in all, warm-up and generations together
             "chunk": 50,  # outer steps of one dispatch to the device
             "rotations": True,  # classes turned by 90, 180, 270 degrees count as new classes, in meta_train only
+            "mirrors": False,  # the mirror image of a class, of each rotation, counts as one more, in meta_train only
+            # Whether an episode turns and mirrors all its classes alike, so that views are no classes of their own:
+            # characters that look alike then meet as often as in a test without rotated classes.
+            "alike": False,
             "flip": False,  # mirror images at random, in meta_train only
             "warp": 0.0,  # strength of a random affine and smooth warp of each image, in meta_train only; 0 is none
             "warmup": 0.3,  # share of the steps before the first generation

@@ -77,7 +77,8 @@ def differences(runs: list[Record]) -> list[str]:
         results = run.results
         names = ("ways", "shots", "queries", "normalisation")
         same = {name: results["protocol"][name] for name in names} | {"data": results["data"]["fingerprint"]}
-        return same | {"episodes of seed": run.config.protocol.seed}
+        test = run.config.protocol
+        return same | {"episodes of seed": test.seed, "rotated classes": test.rotations}
 
     first, said = of(runs[0]), []
     for run in runs[1:]:

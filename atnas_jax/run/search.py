@@ -92,7 +92,7 @@ def test_again(
     Args:
         workdir: of the search.
         changes: settings to differ in by their dotted names: protocol.ways, .shots, .queries, .episodes, .seed,
-            adapt.margin, data.source. The architecture stays the one that was chosen under those of the search.
+            .rotations, adapt.margin, data.source. The architecture stays the one chosen under those of the search.
         rows: of `config.meta_test.rows`, the ones to score; empty for all that the search had.
         asked: what to add to the table; what was added before stays, if it is of the same episodes.
         quiet: show no progress.

@@ -99,6 +99,35 @@ def test_rotations_are_classes_of_their_own_only_when_asked(marked, rotations):
         assert (quarter == 0).all()
 
 
+def views(x):
+    """Return (class, view) of images float [...,8,8,1] of classes 1..5: quarter turns, and 4 more if then mirrored."""
+    x = np.rint(np.asarray(x)[..., 0] * 255).astype(int)
+    found = np.stack([np.rot90(y, -quarter, axes=(-2, -1)) for y in (x, x[..., ::-1]) for quarter in range(4)])
+    own = (found[..., 1, :] == 255).all(-1) & (found[..., 0, 0] > 0)  # upright, and the class stands at the left
+    assert (own.sum(0) == 1).all()
+    return (found[..., 0, 0] * own).sum(0), own.argmax(0)
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_mirror_images_are_classes_of_their_own_or_the_view_of_an_episode(marked, alike):
+    spec = EpisodeSpec(ways=5, shots=1, queries=1, rotations=True, mirrors=True, alike=alike)
+    episodes = sample_episodes(jax.random.key(3), marked.table, marked.table.meta_train[1:], spec, 400)
+    (classes, view), query = views(episodes.support_x), views(episodes.query_x)
+    np.testing.assert_array_equal((classes, view), query)
+    assert np.bincount(view.ravel(), minlength=8).min() > 150  # of 2000, 250 expected; alike: 80 episodes of 400 x 5
+    assert (np.diff(np.sort(classes * 8 + view, axis=1), axis=1) > 0).all()
+    assert (view == view[:, :1]).all() == alike
+    assert any(len(set(row)) < 5 for row in classes) != alike
+
+
+def test_mirrors_alone_and_what_does_not_fit(marked):
+    spec = EpisodeSpec(ways=10, shots=1, queries=1, mirrors=True)
+    classes, view = views(sample_episode(jax.random.key(0), marked.table, marked.table.meta_train[1:], spec).query_x)
+    assert sorted(classes * 8 + view) == sorted([k * 8 + v for k in range(1, 6) for v in (0, 4)])
+    with pytest.raises(ValueError, match="ways=10 but only 5 classes"):
+        sample_episode(jax.random.key(0), marked.table, marked.table.meta_train[1:], replace(spec, alike=True))
+
+
 def test_flip_mirrors_each_image_on_its_own(marked):
     spec = EpisodeSpec(ways=3, shots=2, queries=2, flip=True)
     episodes = sample_episodes(jax.random.key(3), marked.table, marked.table.meta_train[1:], spec, 500)

@@ -10,14 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from atnas_jax.data.episodes import fixed_episodes
 from atnas_jax.data.sources import load
 from atnas_jax.job.budget import rungs_of
 from atnas_jax.job.build import build, evaluation_learner, hand_made, make_space
 from atnas_jax.job.config import check_config, stored_config
 from atnas_jax.job.defaults import ROWS
 from atnas_jax.job.progress import make_progress
-from atnas_jax.job.results import check_results
+from atnas_jax.job.results import check_results, results_table
 from atnas_jax.job.state import init_state
+from atnas_jax.report.accuracy import protocol_text
 from atnas_jax.report.read import read_run
 from atnas_jax.run import search
 from atnas_jax.run.search import across_task_search, test_again
@@ -175,6 +177,21 @@ def test_the_meta_test_of_a_finished_run_can_be_done_again(short, tmp_path):
     assert other["params"] == other["meta_test"]["best"]["params"] != short.results["params"]  # a smaller head
     assert read_run(workdir).config.protocol.ways == 2  # what the page says of the table
     assert across_task_search(short.config, workdir, quiet=True) == json.loads(json.dumps(other))  # config.json stays
+    turned = test_again(workdir, {"protocol.rotations": True}, rows=("best",), quiet=True)
+    for say in (results_table, protocol_text):
+        assert ["rotated classes" in say(results) for results in (turned, short.results)] == [True, False]
+    with np.load(os.path.join(workdir, "meta_test.npz")) as shown:
+        support = shown["support"]
+    config = read_run(workdir).config
+    parts, index = build(config), jnp.arange(len(support))
+    expected, upright = (
+        fixed_episodes(
+            parts.dataset.fingerprint, "meta_test", 0, index, parts.dataset.table, parts.test_spec, rotations=rotations
+        ).support_x.reshape(support.shape)
+        for rotations in (True, False)
+    )
+    assert config.protocol.rotations and not np.allclose(support, np.rint(255 * upright))
+    np.testing.assert_array_equal(support, np.rint(255 * expected))
     with pytest.raises(FileNotFoundError, match="holds no finished search"):
         test_again(str(tmp_path), {}, quiet=True)
     with pytest.raises(ValueError, match=r"protocol\.episodes is 1"):

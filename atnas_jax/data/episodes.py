@@ -45,7 +45,12 @@ class EpisodeSpec:
 
 
 def sample_episode(
-    key: Array, table: ClassTable, classes: Array, spec: EpisodeSpec, normalise: Normalise = RAW
+    key: Array,
+    table: ClassTable,
+    classes: Array,
+    spec: EpisodeSpec,
+    normalise: Normalise = RAW,
+    among: Array | None = None,
 ) -> Episode:
     """Draw one episode from `classes`.
 
@@ -55,6 +60,7 @@ def sample_episode(
         classes: int32 [c], the class ids to draw from, as in `table.meta_train`.
         spec: static.
         normalise: static (mean, std) per channel; images become (x/255 - mean) / std.
+        among: int32 [], of how many classes, the first ones, to draw; it may be traced. None: of all.
 
     Returns:
         An `Episode`; support and queries are laid out class by class and share no image.
@@ -69,7 +75,8 @@ def sample_episode(
     if spec.rotations and height != width:
         raise ValueError(f"rotations need square images, these are {height}x{width}: turn rotations off")
     class_key, item_key, flip_key = jax.random.split(key, 3)
-    drawn = _draw_distinct(class_key, jnp.int32(choices), spec.ways)
+    there = jnp.int32(choices) if among is None else among * spec.classes_of_one
+    drawn = _draw_distinct(class_key, there, spec.ways)
     ids, view = classes[drawn // spec.classes_of_one], drawn % spec.classes_of_one
     if spec.alike:
         view = jnp.broadcast_to(jax.random.randint(stream(key, "view"), (), 0, spec.views), view.shape)
@@ -102,15 +109,18 @@ def sample_episodes(
     number: int,
     normalise: Normalise = RAW,
     axis: Axis | None = None,
+    among: Array | None = None,
 ) -> Episode:
     """Draw `number` independent episodes; every field of the result has a leading T = number.
 
     Warps take time, so the devices of the mapped `axis` share them, see `devices.py`; the rest each does alone.
     """
     keys = jax.random.split(key, number)
-    if spec.warp:
-        return map_rows(lambda k: sample_episode(k, table, classes, spec, normalise), keys, axis=axis)
-    return jax.vmap(lambda k: sample_episode(k, table, classes, spec, normalise))(keys)
+
+    def one(key):
+        return sample_episode(key, table, classes, spec, normalise, among)
+
+    return map_rows(one, keys, axis=axis) if spec.warp else jax.vmap(one)(keys)
 
 
 def repeated(episodes: Episode, times: int) -> Episode:

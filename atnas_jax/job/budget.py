@@ -1,8 +1,9 @@
-"""What a generation may spend: evaluations of one genotype on one episode, the same for every strategy."""
+"""What a run spends on what: units of training, and evaluations of one genotype on one episode in a generation."""
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from atnas_jax.job.config import chunk_of
 from atnas_jax.race import halving
 
 # Evaluations that one gradient to the mask on one episode counts for. An evaluation passes Q queries forwards and S
@@ -28,3 +29,13 @@ def architecture_steps(config: ConfigDict) -> int:
     """Return the gradient steps of a generation, each on train.tasks episodes, for what a generation's race takes."""
     spent = evaluations_of(rungs_of(config, config.search.episodes))
     return max(1, spent // (GRADIENT_COST * config.train.tasks))
+
+
+def all_chunks(config: ConfigDict) -> int:
+    """Return how many units train the supernet."""
+    return config.train.steps // chunk_of(config)
+
+
+def searching(config: ConfigDict) -> int:
+    """Return how many of them come before the finish, in which the shared best trains alone (train.finish)."""
+    return max(all_chunks(config) - int(config.train.finish * all_chunks(config)), 1)

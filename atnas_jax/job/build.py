@@ -130,6 +130,8 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
     )
     check_episode_spec(dataset, "meta_train", spec.ways, spec.shots, spec.queries, spec.rotations, spec.classes_of_one)
     check_episode_spec(dataset, "meta_valid", test.ways, test.shots, test.queries)
+    if train.finish_valid:
+        check_episode_spec(dataset, "meta_valid", 2, train.shots, train.queries, train.rotations)
     check_episode_spec(dataset, "meta_test", test.ways, test.shots, test.queries, test.rotations)
     latency = load_latency(config.search.latency, space, image_shape)
     _check_limits(config, space, image_shape, latency)

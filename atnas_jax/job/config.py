@@ -142,6 +142,8 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
             f"train.steps {train.steps} leave {max(steps, 0)} between train.warmup and train.finish, too few for "
             f"search.generations {search.generations}; raise train.steps or lower train.warmup or train.finish"
         )
+    if train.finish_valid and not train.finish:
+        yield "train.finish_valid has no finish to train in; raise train.finish or set finish_valid to False"
     if learner.inner_steps == 0 and (learner.name in (*BY_PATH, "boil") or learner.head != "prototypes"):
         yield (
             f"learner.inner_steps 0 with {learner.name!r} and head {learner.head!r} learns nothing; "

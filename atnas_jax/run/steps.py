@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from atnas_jax.data.episodes import fixed_episodes, repeated, sample_episodes
+from atnas_jax.data.table import ClassTable
 from atnas_jax.devices import AXIS, TASKS, agreed
 from atnas_jax.evaluate import drop_infeasible, mask_gradient
-from atnas_jax.job.budget import architecture_steps
+from atnas_jax.job.budget import architecture_steps, searching
 from atnas_jax.job.build import Parts, hand_made
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.config import chunk_of
@@ -27,7 +28,7 @@ from atnas_jax.search.sampling import make_sampler
 from atnas_jax.search.strategies import GUIDED
 from atnas_jax.search.variation import Feasible, random_feasible
 from atnas_jax.space.slots import mask_of
-from atnas_jax.types import MetaLearner, MetaState
+from atnas_jax.types import Array, MetaLearner, MetaState
 
 PROXY_EPISODES = 4  # of meta_valid, over whose support sets a prefilter averages
 
@@ -154,7 +155,8 @@ def make_train(
     def train_chunk(meta, masks, table, seed=config.seed):
         def one(meta, masks):
             key = stream(seed, "train", meta.step)
-            episodes = sample_episodes(key, table, table.meta_train, parts.train_spec, tasks, parts.normalise, TASKS)
+            classes, among = training_classes(config, table, meta.step)
+            episodes = sample_episodes(key, table, classes, parts.train_spec, tasks, parts.normalise, TASKS, among)
             return learner.step(prepare(meta), masks, repeated(episodes, shared))
 
         meta, metrics = jax.lax.scan(one, meta, masks)
@@ -163,6 +165,15 @@ def make_train(
         return agreed((meta, means | {"skipped": skipped}))
 
     return train_chunk
+
+
+def training_classes(config: ConfigDict, table: ClassTable, step: Array) -> tuple[Array, Array | None]:
+    """Return the classes that train, and how many of them, the first ones, do so at outer step int32 []; None: all."""
+    if not config.train.finish_valid:
+        return table.meta_train, None
+    classes = jnp.concatenate([table.meta_train, table.meta_valid])
+    chooses = step < searching(config) * chunk_of(config)
+    return classes, jnp.where(chooses, len(table.meta_train), len(classes))
 
 
 def make_draw(config: ConfigDict, parts: Parts) -> Callable:

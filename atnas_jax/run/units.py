@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from atnas_jax.job.budget import all_chunks, searching
 from atnas_jax.job.build import Parts, evaluation_learner, hand_made
 from atnas_jax.job.checkpoint import finish, open_checkpoints, save
 from atnas_jax.job.command import keep_command
@@ -40,16 +41,6 @@ def generations_due(config: ConfigDict) -> list[int]:
     chunks, number = searching(config), config.search.generations
     warm = int(config.train.warmup * all_chunks(config))
     return [max(warm + (chunks - warm) * (g + 1) // number - 1, 0) for g in range(number)]
-
-
-def all_chunks(config: ConfigDict) -> int:
-    """Return how many units train the supernet."""
-    return config.train.steps // chunk_of(config)
-
-
-def searching(config: ConfigDict) -> int:
-    """Return how many of them come before the finish, in which the shared best trains alone (train.finish)."""
-    return max(all_chunks(config) - int(config.train.finish * all_chunks(config)), 1)
 
 
 def run_units(config: ConfigDict, parts: Parts, workdir: str, progress: Progress) -> tuple[RunState, dict[str, Any]]:

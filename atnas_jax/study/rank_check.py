@@ -65,6 +65,10 @@ def rank_check(workdir: str, out: str, check: Check, *, source: str = "", quiet:
     network = load_meta_network(workdir)
     config = network.config
     config.data.source = source or config.data.source
+    if config.train.finish_valid:
+        raise ValueError(
+            f"{workdir} trained on meta_valid, which would score it; take a run without train.finish_valid"
+        )
     parts = build(config)
     if (began := results["data"]["fingerprint"]) != parts.dataset.fingerprint:
         raise ValueError(f"{parts.dataset.source} is no longer the data of {workdir}, whose fingerprint is {began}")

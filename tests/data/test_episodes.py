@@ -128,6 +128,18 @@ def test_mirrors_alone_and_what_does_not_fit(marked):
         sample_episode(jax.random.key(0), marked.table, marked.table.meta_train[1:], replace(spec, alike=True))
 
 
+def test_only_the_first_so_many_classes_are_drawn_among(marked):
+    spec = EpisodeSpec(ways=3, shots=1, queries=1)
+    draw = jax.jit(
+        lambda among: sample_episodes(jax.random.key(3), marked.table, jnp.arange(8), spec, 100, among=among)
+    )
+    assert [set(marks(draw(jnp.int32(among)).support_x)[0].ravel()) == set(range(among)) for among in (3, 5)] == [
+        True
+    ] * 2
+    whole = sample_episodes(jax.random.key(3), marked.table, jnp.arange(8), spec, 100)
+    assert jax.tree.all(jax.tree.map(np.array_equal, draw(jnp.int32(8)), whole))
+
+
 def test_flip_mirrors_each_image_on_its_own(marked):
     spec = EpisodeSpec(ways=3, shots=2, queries=2, flip=True)
     episodes = sample_episodes(jax.random.key(3), marked.table, marked.table.meta_train[1:], spec, 500)

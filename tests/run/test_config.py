@@ -68,6 +68,7 @@ def _set(config, name, value):
         ("train.steps", True, "a bool; it must be a int"),
         ("train.rotations", 1, "an? int; it must be a bool"),
         ("train.warmup", 1.5, "from 0 to 1"),
+        ("train.finish_valid", True, "no finish to train in; raise train.finish"),
         ("train.outer_lr", math.nan, "train.outer_lr is nan"),
         ("train.outer_lr", math.inf, "train.outer_lr is inf"),
         ("train.schedule", "linear", "allowed: 'cosine', 'constant'"),

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from atnas_jax.job.build import build
+from atnas_jax.job.compiled import compiled
 from atnas_jax.job.progress import make_progress
 from atnas_jax.job.state import init_state
 from atnas_jax.run import units
 from atnas_jax.run.generation import Run
+from atnas_jax.run.steps import make_train, training_classes
 from atnas_jax.space.slots import mask_of
 
 CHOSEN = jnp.asarray([1, 1, 0, 2, 1])
@@ -45,3 +47,30 @@ def test_what_trains_and_when_the_best_is_chosen(tiny, monkeypatch, finish, sear
     assert len(generations) == 2 and generations[-1] == searches
     assert [entry for entry in done if entry[0] == "ranked"] == ([("ranked", searches)] if finish else [])
     assert not finish or (state.best == CHOSEN).all()
+
+
+def test_classes_of_meta_valid_join_in_the_finish_alone(tiny):
+    """Of the control too, whose steps count anew; without the setting there is nothing to tell."""
+    config = tiny({"train.finish": 0.5, "train.finish_valid": True})
+    table, half = build(config).dataset.table, config.train.steps // 2
+    for step in range(config.train.steps):
+        classes, among = training_classes(config, table, jnp.int32(step))
+        here = [table.meta_train] + ([table.meta_valid] if step >= half else [])
+        np.testing.assert_array_equal(classes[:among], np.concatenate(here))
+    config.train.finish_valid = False
+    assert training_classes(config, table, jnp.int32(half))[1] is None
+
+
+def test_a_run_with_it_is_another_from_the_finish_on(tiny):
+    config = tiny({"train.finish": 0.5, "train.finish_valid": True, "train.chunk": 1})
+    parts = build(config)
+    masks = jnp.broadcast_to(mask_of(parts.space, CHOSEN), (1, config.train.tasks, *mask_of(parts.space, CHOSEN).shape))
+    same = []
+    for step in (0, config.train.steps // 2):
+        losses = []
+        for config.train.finish_valid in (False, True):
+            meta = init_state(config, parts).meta._replace(step=jnp.int32(step))
+            train = compiled(make_train(config, parts, parts.learner), {"compile_s": 0.0}, mesh=parts.mesh)
+            losses.append(float(train(meta, masks, parts.dataset.table)[1]["loss"]))
+        same.append(losses[0] == losses[1])
+    assert same == [True, False]

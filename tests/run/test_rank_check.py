@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from atnas_jax.job.build import build
-from atnas_jax.novel.meta_network import load_meta_network
+from atnas_jax.novel.meta_network import load_meta_network, save_meta_network
 from atnas_jax.space.equivalents import canonical, distinct
 from atnas_jax.space.text import to_text
 from atnas_jax.study import rank_measure
@@ -179,3 +179,12 @@ def test_a_table_without_second_seeds(checked, tmp_path):
     write_rank_check(str(tmp_path), record)
     text = (tmp_path / "rank_check.txt").read_text()
     assert "seed against seed" not in text and max(map(len, text.splitlines())) <= 110
+
+
+def test_a_run_that_trained_on_what_would_score_it_is_refused(short, tmp_path):
+    workdir = str(shutil.copytree(short.workdir, tmp_path / "copy"))
+    network = load_meta_network(workdir)
+    network.config.train.finish_valid = True
+    save_meta_network(workdir, network)
+    with pytest.raises(ValueError, match="trained on meta_valid"):
+        rank_check(workdir, str(tmp_path / "out"), CHECK)

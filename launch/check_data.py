@@ -28,6 +28,8 @@ _WAYS = flags.DEFINE_integer("ways", 0, "Classes of an episode (default: the pro
 _SHOTS = flags.DEFINE_integer("shots", 0, "Support images a class (default: the protocol's, or 1).")
 _QUERIES = flags.DEFINE_integer("queries", 0, "Query images a class (default: the protocol's, or 5).")
 _ROTATIONS = flags.DEFINE_bool("rotations", False, "Let 90-degree rotations count as classes.")
+_MIRRORS = flags.DEFINE_bool("mirrors", False, "Let mirror images count as classes, in the check alone.")
+_ALIKE = flags.DEFINE_bool("alike", False, "Turn all classes of an episode alike, in the check alone.")
 _PART = flags.DEFINE_enum("part", "meta_train", list(SPLITS), "Which split to draw episodes from.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the episodes drawn.")
 _OUT = flags.DEFINE_string("out", "", "Write a picture of three episodes to this PNG; empty draws none.")
@@ -41,6 +43,8 @@ def main(_: list[str]) -> None:
         _SHOTS.value or (found.shots if found else 1),
         _QUERIES.value or (found.queries if found else 5),
         rotations=_ROTATIONS.value,
+        mirrors=_MIRRORS.value,
+        alike=_ALIKE.value,
     )
     dataset = load(
         _SOURCE.value,
@@ -52,7 +56,8 @@ def main(_: list[str]) -> None:
     print(summarise(dataset))
     if not any((_OUT.value, _WAYS.value, _SHOTS.value, _QUERIES.value)):
         return
-    check_episode_spec(dataset, _PART.value, spec.ways, spec.shots, spec.queries, spec.rotations)
+    numbers = (spec.ways, spec.shots, spec.queries, spec.rotations, spec.classes_of_one)
+    check_episode_spec(dataset, _PART.value, *numbers)
     print(f"episodes   {spec.ways}-way {spec.shots}-shot, {spec.queries} queries a class, fit into {_PART.value}")
     if _OUT.value:
         draw_episodes(dataset, _PART.value, spec, _SEED.value, _OUT.value)

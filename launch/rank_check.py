@@ -1,6 +1,7 @@
 """Does the supernet rank as training alone does? python -m launch.rank_check --workdir=RUN --steps=2000 --out=DIR.
 
-Writes rank_check.txt, rank_check.json and rank_check.png into --out, and prints the first; run again, it goes on.
+Writes rank_check.txt, rank_check.json and rank_check.png into --out, and prints the first; run again, it goes on. A run
+with train.finish_valid is refused, as meta_valid scores here.
 """
 
 from absl import flags

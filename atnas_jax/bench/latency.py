@@ -19,7 +19,7 @@ from atnas_jax.nets.cell import cell_inputs, init_inputs, init_stem, stem_of
 from atnas_jax.nets.chain import finish, init_block, op_stride
 from atnas_jax.nets.ops import apply_op, init_op
 from atnas_jax.nets.pool import max_pool2
-from atnas_jax.nets.supernet import embed
+from atnas_jax.nets.supernet import check_last_pool, embed
 from atnas_jax.space.cell import CellSpec, cell_resolutions
 from atnas_jax.space.chain import ChainSpec, chain_resolutions
 from atnas_jax.space.expected import CostTables
@@ -56,7 +56,11 @@ def measure(space: SearchSpace, setting: Setting, images: int = 1, rounds: int =
         setting: of the networks.
         images: n, how many images a network takes at a time.
         rounds: how often each part is timed.
+
+    Raises:
+        ValueError: a last pool is no choice in these networks.
     """
+    check_last_pool(space, setting.image_shape, setting.readout)
     pieces, assemble = {"chain": _chain, "cell": _cell}[space.family](space.spec, setting)
     runs = {name: _program(piece, images, setting.dtype) for name, piece in pieces.items()}
     taken = in_turns(runs, rounds)

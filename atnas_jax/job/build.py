@@ -125,14 +125,7 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
     cost = jax.jit(make_cost(config, space, image_shape, test.ways))
     if config.meta_test.conv4 or config.search.anchor != "never":
         _check_hand_made(space)
-    spec = EpisodeSpec(
-        train.ways, train.shots, train.queries, train.rotations, train.flip, train.warp, train.mirrors, train.alike
-    )
-    check_episode_spec(dataset, "meta_train", spec.ways, spec.shots, spec.queries, spec.rotations, spec.classes_of_one)
-    check_episode_spec(dataset, "meta_valid", test.ways, test.shots, test.queries)
-    if train.finish_valid:
-        check_episode_spec(dataset, "meta_valid", 2, train.shots, train.queries, train.rotations)
-    check_episode_spec(dataset, "meta_test", test.ways, test.shots, test.queries, test.rotations)
+    spec = _check_episodes(config, dataset)
     latency = load_latency(config.search.latency, space, image_shape)
     _check_limits(config, space, image_shape, latency)
     reordering(config, space)
@@ -188,6 +181,25 @@ def _check_limits(config, space, image_shape, latency) -> None:
             f"search.max_latency_ms {config.search.max_latency_ms} (0: none) leave none of {TRIED} random genotypes; "
             "raise them"
         )
+
+
+def _check_episodes(config: ConfigDict, dataset: DataSet) -> EpisodeSpec:
+    """Return the spec of the training episodes; a ValueError names the section whose episodes the data cannot give."""
+    train, test = config.train, config.protocol
+    kinds = {name: getattr(train, name) for name in ("rotations", "flip", "warp", "mirrors", "alike")}
+    spec = EpisodeSpec(train.ways, train.shots, train.queries, **kinds)
+    trained = (spec.shots, spec.queries, spec.rotations, spec.classes_of_one)
+    needed = [("train", "meta_train", (spec.ways, *trained))]
+    if train.finish_valid:  # beside meta_train, so two ways are enough
+        needed.append(("train.finish_valid", "meta_valid", (2, *trained)))
+    needed.append(("protocol", "meta_valid", (test.ways, test.shots, test.queries)))
+    needed.append(("protocol", "meta_test", (test.ways, test.shots, test.queries, test.rotations)))
+    for section, split, numbers in needed:
+        try:
+            check_episode_spec(dataset, split, *numbers)
+        except ValueError as error:
+            raise ValueError(f"{section}: {error}") from error
+    return spec
 
 
 def _check_hand_made(space: SearchSpace) -> None:

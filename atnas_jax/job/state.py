@@ -12,6 +12,7 @@ from atnas_jax.job.build import Parts, hand_made
 from atnas_jax.job.checkpoint import Checkpoints, restore_latest
 from atnas_jax.job.config import stored_config
 from atnas_jax.job.files import read_json, write_whole
+from atnas_jax.job.plain import as_plain
 from atnas_jax.job.processes import by_first, of_first
 from atnas_jax.rng import stream
 from atnas_jax.types import Array, MetaState, PyTree
@@ -36,12 +37,15 @@ class RunState(NamedTuple):
 def init_state(config: ConfigDict, parts: Parts) -> RunState:
     """Return the state before the first outer step.
 
-    The control starts from weights of its own draw; an anchored search starts from the hand-made genotype and random
-    others, since that is the one whose weights every step trains.
+    The control starts from weights of its own draw, those of its plain network; an anchored search starts from the
+    hand-made genotype and random others, since that is the one whose weights every step trains.
     """
     seed, warm = config.seed, hand_made(parts.space)[None] if config.search.anchor != "never" else None
     meta = jax.jit(parts.learner.init)(stream(seed, "init"))
     control = jax.jit(parts.learner.init)(stream(seed, "init control"))
+    if config.meta_test.conv4:
+        plain = as_plain(parts.space, hand_made(parts.space), control.params, parts.image_shape)
+        control = control._replace(params=plain)
     search = jax.jit(parts.strategy.init)(stream(seed, "population"), warm)
     return RunState(meta, control, search, jnp.asarray(parts.strategy.best(search)))
 

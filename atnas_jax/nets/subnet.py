@@ -13,7 +13,7 @@ from atnas_jax.nets.chain import down, finish, init_block, op_stride
 from atnas_jax.nets.elastic import nested_ops, small_op
 from atnas_jax.nets.ops import apply_op, init_op
 from atnas_jax.nets.pool import max_pool2
-from atnas_jax.nets.supernet import check_maps, check_names, check_readout, embed, in_dtype
+from atnas_jax.nets.supernet import check_last_pool, check_maps, check_names, embed, in_dtype
 from atnas_jax.space.cell import CELLS, CellSpec, cell_resolutions, input_pairs, node_slot
 from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, chain_resolutions, op_slot, pools_last, width_slot
 from atnas_jax.space.slots import SearchSpace
@@ -80,7 +80,7 @@ def make_subnet(
         ValueError: an unknown name, a genotype that is not of this space, or maps too small for the normalisation.
     """
     check_names(normalisation, readout, conv, dtype=dtype)
-    check_readout(space, readout)
+    check_last_pool(space, image_shape, readout)
     genes = _genes(space, genotype)
     chain = space.family == "chain"
     check_maps(space, image_shape, normalisation, space.spec.depths[genes[DEPTH_SLOT]] if chain else None)

@@ -53,10 +53,17 @@ def check_names(normalisation: str, readout: str, conv: str, execution: str = "s
             raise ValueError(f"net.{name}={value!r} is unknown; choose one of {', '.join(known)}")
 
 
-def check_readout(space: SearchSpace, readout: str) -> None:
-    """Raise ValueError where a mean over the image would count the zeros beyond a pooled map."""
-    if space.family == "chain" and space.spec.last_pool and readout != "flatten":
-        raise ValueError(f"net.readout={readout!r} leaves a last pool no choice; take 'flatten', or last_pool False")
+def check_last_pool(space: SearchSpace, image_shape: tuple[int, int, int], readout: str) -> None:
+    """Raise ValueError where a choice of a last pool has nothing to pool, or is no choice to a mean over the image."""
+    if space.family != "chain" or not space.spec.last_pool:
+        return
+    if readout != "flatten":
+        raise ValueError(f"net.readout={readout!r} leaves space.chain.last_pool no choice; take 'flatten', or False")
+    if chain_resolutions(space.spec, *image_shape[:2])[-1] == (1, 1):
+        raise ValueError(
+            f"space.chain.last_pool finds a map of 1x1, to which images of {image_shape[0]}x{image_shape[1]} come "
+            "down; take fewer strides of 2, such as (2, 2, 2, 1), or False"
+        )
 
 
 def check_maps(
@@ -93,7 +100,7 @@ def make_activations(
 
     Values are those after the ReLU and, where a block pools, after the pool, which commutes. A block that is inactive
     has no channel there. The ReLUs at the inputs of a cell see what a ReLU has passed, so but for that of the stem they
-    are not given again.
+    are not given again. A last pool comes after all of them, so that they say nothing of it.
 
     Args: as in `make_supernet`; computed in the dtype of the parameters.
     """
@@ -135,7 +142,7 @@ def make_supernet(
         ValueError: an unknown name, or maps that are too small for the normalisation.
     """
     check_names(normalisation, readout, conv, execution, dtype)
-    check_readout(space, readout)
+    check_last_pool(space, image_shape, readout)
     check_maps(space, image_shape, normalisation)
     module = _module(space, normalisation, execution, conv)
     mask_shape = (space.num_slots, space.max_choices)

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from atnas_jax.job.results import rotated
+from atnas_jax.job.results import remarks
 from atnas_jax.report.evidence import paired_table
 from atnas_jax.report.html import Section, absent, figures, paragraph, table
 from atnas_jax.report.read import Record
@@ -49,7 +49,7 @@ def protocol_text(results: dict[str, Any]) -> str:
     return (
         f"{os.path.basename(data['source'])}, meta_test ({data['class_counts']['meta_test']} classes), "
         f"{test['ways']}-way {test['shots']}-shot, {test['queries']} queries a class, {test['episodes']} episodes, "
-        f"{steps}, seed {results['seed']}" + ", rotated classes took part" * rotated(results)
+        + "; ".join([f"{steps}, seed {results['seed']}", *remarks(results)])
     )
 
 

@@ -120,7 +120,7 @@ def _curves(runs: list[Record], save) -> Section:
     pictures = []
     if curves := {name: (rows["step"], 100 * rows["accuracy"]) for name, rows in trained.items() if rows}:
         drawn = curves_figure(curves, "outer step", "accuracy, %")
-        caption = "Accuracy of the meta_train episodes of the supernet."
+        caption = "Accuracy of the training episodes of the supernet."
         pictures.append(save("compare_training", drawn, "Accuracy of training of each run", caption))
     if curves := {name: (rows["generation"], 100 * rows["best"]) for name, rows in searched.items() if rows}:
         drawn = curves_figure(curves, "generation", "best fitness, %")

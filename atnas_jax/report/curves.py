@@ -23,7 +23,7 @@ def training_section(run: Record, save) -> Section:
         "training",
         training_figure(curves, held),
         "Loss and accuracy of the training episodes",
-        "Queries of meta_train episodes, mean of each chunk of outer steps. Thin lines: generations of the search.",
+        "Queries of training episodes, mean of each chunk of outer steps. Thin lines: generations of the search.",
     )
     return Section("training", "Meta-training", figures([picture]))
 

@@ -20,10 +20,10 @@ from atnas_jax.evidence.choose import chunks_of
 from atnas_jax.job.build import Parts, evaluation_learner
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.config import chunk_of
+from atnas_jax.job.plain import as_plain
 from atnas_jax.rng import stream
 from atnas_jax.run.steps import make_train
-from atnas_jax.space.chain import DEPTH_SLOT, chain_resolutions, pools_last, width_slot
-from atnas_jax.space.slots import SearchSpace, mask_of
+from atnas_jax.space.slots import mask_of
 from atnas_jax.types import MetaState, Params
 
 FIRST = 1 << 20  # number of the first meta_valid episode that scores; a search has seen those from 0 on
@@ -92,37 +92,6 @@ def make_alone(
         return meta, curve
 
     return Alone(start, run)
-
-
-def as_plain(space: SearchSpace, genotype: np.ndarray, params: Params, image_shape: tuple[int, int, int]) -> Params:
-    """Return fresh meta-parameters of the supernet, distributed for one genotype as those of its plain network are.
-
-    A narrower network has fewer inputs and a shorter embedding, by which weights are divided when they are drawn.
-    """
-    if space.family != "chain":
-        return params  # all of one width
-    widest, genes = space.spec.widths[-1], np.asarray(genotype)
-    widths = [space.spec.widths[genes[width_slot(b)]] for b in range(space.spec.depths[genes[DEPTH_SLOT]])]
-    body = dict(params["body"])
-    for block, width in enumerate(widths[:-1], start=1):
-        gain = (widest / width) ** 0.5
-        body[f"block{block}"] = jax.tree_util.tree_map_with_path(
-            lambda path, leaf, gain=gain: leaf * gain if path[-1].key in ("kernel", "pointwise") else leaf,
-            body[f"block{block}"],
-        )
-    share = widest / widths[-1]
-    if pools_last(space.spec, genes):
-        rows, columns = chain_resolutions(space.spec, *image_shape[:2])[-1]
-        share *= rows * columns / (max(rows // 2, 1) * max(columns // 2, 1))
-    head = {
-        name: leaf + 0.5 * math.log(share)
-        if name == "log_temperature"
-        else leaf * share**0.5
-        if name in ("w", "v")
-        else leaf
-        for name, leaf in params["head"].items()
-    }
-    return params | {"body": body, "head": head}
 
 
 def make_scores(

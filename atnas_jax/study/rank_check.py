@@ -58,7 +58,7 @@ def rank_check(workdir: str, out: str, check: Check, *, source: str = "", quiet:
 
     Raises:
         FileNotFoundError: the workdir holds no finished search.
-        ValueError: the data is not that of the run, or numbers that do not fit.
+        ValueError: the data is not that of the run, the run trained on meta_valid, or numbers that do not fit.
     """
     if (results := finished(workdir)) is None:
         raise FileNotFoundError(f"{workdir} holds no finished search; run launch.search with this --workdir first")

@@ -82,8 +82,13 @@ def make_tools(
 def recipe(config: ConfigDict, parts: Parts, check: Check) -> str:
     """Return a name of all that the score of a genotype trained alone depends on, besides the genotype and the seed."""
     kept = {name: config[name].to_dict() for name in ("protocol", "train", "space", "net", "learner")}
-    for section, names in (("protocol", ("episodes",)), ("train", ("steps", "chunk", "warmup", "distill"))):
+    silent = {"protocol": ("episodes", "rotations"), "train": ("steps", "chunk", "warmup", "distill", "finish_valid")}
+    for section, names in silent.items():
         kept[section] = {name: value for name, value in kept[section].items() if name not in names}
+    # Settings that are younger than the first journals, which know them by their defaults.
+    for settings, names in ((kept["train"], ("mirrors", "alike")), (kept["space"]["chain"], ("last_pool",))):
+        for name in names:
+            settings[name] or settings.pop(name)
     kept |= {"fingerprint": parts.dataset.fingerprint, "steps": check.steps, "episodes": check.episodes}
     return digest(json.dumps(kept, sort_keys=True).encode())
 

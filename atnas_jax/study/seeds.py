@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from atnas_jax.evidence.paired import pairs_of
 from atnas_jax.job.config import check_config, stored_config
 from atnas_jax.job.files import write_whole
+from atnas_jax.job.results import remarks
 from atnas_jax.job.state import flat_settings
 from atnas_jax.run.search import across_task_search, finished
 
@@ -69,10 +70,10 @@ def merge(workdirs: Sequence[str]) -> dict[str, Any]:
         workdirs: of the runs, at least 2.
 
     Returns:
-        {"schema": 1, "workdirs", "seeds", "data", "protocol", "genotypes" (each a list over runs but data and
-        protocol); "rows": mode -> row -> {"accuracy": the mean over seeds, "sd" (n - 1), "values": a list over runs,
-        "ci95_over_episodes": the same of their intervals, "params", "macs": means};
-        "differences": mode -> objects {"row", "minus", "difference", "sd", "values"}, of the same episodes}.
+        {"schema": 1, "workdirs", "seeds", "data", "protocol", "remarks" (see `job/results.py`), "genotypes" (each a
+        list over runs but data, protocol and remarks); "rows": mode -> row -> {"accuracy": the mean over seeds, "sd"
+        (n - 1), "values": a list over runs, "ci95_over_episodes": the same of their intervals, "params", "macs":
+        means}; "differences": mode -> objects {"row", "minus", "difference", "sd", "values"}, of the same episodes}.
 
     Raises:
         FileNotFoundError: a workdir holds no finished run.
@@ -98,6 +99,7 @@ def merge(workdirs: Sequence[str]) -> dict[str, Any]:
         "seeds": [results["seed"] for results in runs],
         "data": runs[0]["data"],
         "protocol": runs[0]["protocol"],
+        "remarks": remarks(runs[0]),
         "genotypes": [results["genotype"] for results in runs],
         "rows": rows,
         "differences": {mode: _differences(cells) for mode, cells in rows.items()},
@@ -111,6 +113,7 @@ def seeds_table(record: Mapping[str, Any]) -> str:
         f"{os.path.basename(record['data']['source'])}, meta_test: {protocol['ways']}-way {protocol['shots']}-shot, "
         f"{protocol['episodes']} episodes",
         f"mean ± standard deviation over the {len(seeds)} seeds {', '.join(map(str, seeds))}",
+        *record.get("remarks", ()),
         "",
         f"{'':<44}" + "".join(f"{mode + ' %':>19}" for mode in modes),
     ]

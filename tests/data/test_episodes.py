@@ -130,14 +130,14 @@ def test_mirrors_alone_and_what_does_not_fit(marked):
 
 def test_only_the_first_so_many_classes_are_drawn_among(marked):
     spec = EpisodeSpec(ways=3, shots=1, queries=1)
-    draw = jax.jit(
-        lambda among: sample_episodes(jax.random.key(3), marked.table, jnp.arange(8), spec, 100, among=among)
-    )
-    assert [set(marks(draw(jnp.int32(among)).support_x)[0].ravel()) == set(range(among)) for among in (3, 5)] == [
-        True
-    ] * 2
-    whole = sample_episodes(jax.random.key(3), marked.table, jnp.arange(8), spec, 100)
-    assert jax.tree.all(jax.tree.map(np.array_equal, draw(jnp.int32(8)), whole))
+    given = (jax.random.key(3), marked.table, jnp.arange(8), spec, 100)
+    draw = jax.jit(lambda among: sample_episodes(*given, among=among))
+    for among in (3, 5):
+        assert set(marks(draw(jnp.int32(among)).support_x)[0].ravel()) == set(range(among))
+    assert jax.tree.all(jax.tree.map(np.array_equal, draw(jnp.int32(8)), sample_episodes(*given)))
+    turned = replace(spec, rotations=True, mirrors=True)
+    few = sample_episodes(jax.random.key(3), marked.table, jnp.arange(1, 6), turned, 100, among=jnp.int32(2))
+    assert set(views(few.support_x)[0].ravel()) == {1, 2}
 
 
 def test_flip_mirrors_each_image_on_its_own(marked):
@@ -158,6 +158,11 @@ def test_normalise(marked):
 def fixed(marked, index, seed=0, spec=SPEC):
     draw = jax.jit(lambda table, i: fixed_episodes(marked.fingerprint, "meta_train", seed, i, table, spec))
     return draw(marked.table, jnp.asarray(index))
+
+
+def test_fixed_episodes_know_nothing_of_training(marked):
+    trained = replace(SPEC, flip=True, warp=1.0, mirrors=True, alike=True, rotations=True)
+    assert jax.tree.all(jax.tree.map(np.array_equal, fixed(marked, [0, 1], spec=trained), fixed(marked, [0, 1])))
 
 
 def test_fixed_episodes_do_not_depend_on_chunks(marked):

@@ -158,6 +158,8 @@ def test_a_last_pool_is_kept_by_hand():
     for make in (make_supernet, lambda space, *rest, **given: make_subnet(space, hand_made(space), *rest, **given)):
         with pytest.raises(ValueError, match="take 'flatten'"):
             make(space, IMAGE, readout="mean")
+        with pytest.raises(ValueError, match="a map of 1x1, to which images of 1x1"):
+            make(space, (1, 1, 2))
 
 
 @pytest.mark.parametrize("execution", ["switch", "folded"])

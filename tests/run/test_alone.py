@@ -13,6 +13,7 @@ from atnas_jax.evaluate import evaluate
 from atnas_jax.job.build import build, evaluation_learner
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.outer import outer_optimiser
+from atnas_jax.job.plain import as_plain
 from atnas_jax.meta.average import evaluated
 from atnas_jax.meta.heads import make_head
 from atnas_jax.meta.learners import make_learner
@@ -22,7 +23,7 @@ from atnas_jax.rng import stream
 from atnas_jax.run.steps import make_train
 from atnas_jax.space.chain import ChainSpec, chain_space
 from atnas_jax.space.slots import mask_of
-from atnas_jax.study.alone import FIRST, NAME, alone_config, as_plain, make_alone, make_scores
+from atnas_jax.study.alone import FIRST, NAME, alone_config, make_alone, make_scores
 
 STEPS, SEED = 2, 5
 NARROW = np.asarray([1, 1, 0, 0, 0], np.int32)  # depth 2, sep3 and conv3, 4 of 8 channels

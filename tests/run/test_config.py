@@ -105,6 +105,19 @@ def test_contradictions_are_refused_and_their_cures_pass():
     with pytest.raises(ValueError, match="learns nothing"):
         check_config(config)
     config.learner.inner_steps = 1
+    config.train.update({"mirrors": True, "flip": True})
+    with pytest.raises(ValueError, match="mixes; set one to False"):
+        check_config(config)
+    config.train.alike = True
+    check_config(config)
+    config.train.update({"mirrors": False, "rotations": False})
+    with pytest.raises(ValueError, match="no views"):
+        check_config(config)
+    config.train.update({"alike": False, "finish": 0.01, "finish_valid": True})  # of 40 chunks none
+    with pytest.raises(ValueError, match="no finish to train in"):
+        check_config(config)
+    config.train.finish = 0.1
+    check_config(config)
     config.search.objectives = ("accuracy", "macs")
     config.search.strategy = "nsga2"
     check_config(config)

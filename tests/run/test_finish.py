@@ -7,9 +7,14 @@ import pytest
 from atnas_jax.job.build import build
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.progress import make_progress
+from atnas_jax.job.results import results_table
 from atnas_jax.job.state import init_state
+from atnas_jax.novel.meta_network import load_meta_network
+from atnas_jax.report.accuracy import protocol_text
+from atnas_jax.report.page import write_report
 from atnas_jax.run import units
 from atnas_jax.run.generation import Run
+from atnas_jax.run.search import across_task_search
 from atnas_jax.run.steps import make_train, training_classes
 from atnas_jax.space.slots import mask_of
 
@@ -74,3 +79,38 @@ def test_a_run_with_it_is_another_from_the_finish_on(tiny):
             losses.append(float(train(meta, masks, parts.dataset.table)[1]["loss"]))
         same.append(losses[0] == losses[1])
     assert same == [True, False]
+
+
+ALL = {
+    **{"train.finish": 0.5, "train.mirrors": True, "train.alike": True, "train.chunk": 1, "search.generations": 1},
+    **{"space.chain.last_pool": True, "meta_test.rows": ("best", "conv4"), "meta_test.other_normalisation": False},
+}
+
+
+def test_a_whole_run_chooses_the_same_before_its_finish_takes_meta_valid(tiny, tmp_path):
+    found = {}
+    for valid in (False, True):
+        config = tiny(ALL | {"train.finish_valid": valid})
+        found[valid] = across_task_search(config, str(tmp_path / str(valid)), quiet=True)
+    without, taken = found[False], found[True]
+    assert without["genotype"] == taken["genotype"] and len(taken["history"]) == 1
+    assert [one["best_fitness"] for one in without["history"]] == [one["best_fitness"] for one in taken["history"]]
+    assert without["genotype"].rpartition("/")[2] in ("max2", "none")
+    weights = [
+        load_meta_network(str(tmp_path / name)).params["body"]["block0"]["conv3"]["kernel"]
+        for name in ("False", "True")
+    ]
+    assert not np.array_equal(*weights)
+    said = "the finish trained on the classes of meta_valid too"
+    for say in (results_table, protocol_text):
+        assert [said in say(results) for results in (without, taken)] == [False, True]
+    page = open(write_report(str(tmp_path / "True")), encoding="utf-8").read()
+    assert said in page
+
+
+def test_the_control_that_pools_last_starts_with_the_temperature_of_its_own_embedding(tiny):
+    config = tiny({"space.chain.last_pool": True})
+    state = init_state(config, build(config))
+    start = {name: float(getattr(state, name).params["head"]["log_temperature"]) for name in ("meta", "control")}
+    assert start["meta"] == pytest.approx(-0.5 * np.log(2 * 2 * 8))  # 10x10 images come down to 2x2, of 8 channels
+    assert start["control"] == pytest.approx(-0.5 * np.log(8))

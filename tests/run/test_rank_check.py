@@ -74,9 +74,17 @@ def test_a_recipe_is_of_training_alone(tiny):
     """The search and what teaches the supernet leave it as it is; learner, space, steps and data do not."""
     parts = build(tiny())
     own = recipe(tiny(), parts, CHECK)
-    for changes in ({"search.sampler": "uniform"}, {"train.warmup": 0.5}, {"train.distill": 1.0}, {"seed": 3}):
+    for changes in (
+        {"search.sampler": "uniform"},
+        {"train.warmup": 0.5},
+        {"train.distill": 1.0},
+        {"seed": 3},
+        {"protocol.rotations": True},
+    ):
         assert recipe(tiny(changes), parts, CHECK) == own, changes
     for changes in ({"learner.inner_lr": 0.2}, {"train.outer_lr": 0.2}, {"space.chain.widths": (4, 6)}):
+        assert recipe(tiny(changes), parts, CHECK) != own, changes
+    for changes in ({"train.mirrors": True}, {"train.alike": True}, {"space.chain.last_pool": True}):
         assert recipe(tiny(changes), parts, CHECK) != own, changes
     assert recipe(tiny(), parts, CHECK._replace(steps=5)) != own
     assert recipe(tiny(), parts, CHECK._replace(population=0, proxies=False, seeds=9)) == own

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+from atnas_jax.job.defaults import default_config
 from atnas_jax.report import accuracy, architecture, compare, curves, episodes, ledger, pareto
 from atnas_jax.report.choices import op_shares, ops_figure, slots_figure
 from atnas_jax.report.evidence import points_figure
@@ -154,6 +155,19 @@ def test_bars_of_choices_stand_one_after_the_other():
     space = chain_space(ChainSpec((("conv3", "sep3", "identity"),) * 3, (4, 8), (1, 2, 3), (2, 2, 1), "pool"))
     share = op_shares(space, [from_text(space, "chain:d2/conv3-4/sep3-4/sep3-4")])
     assert [bar.get_y() for bar in ops_figure({1: share}).axes[0].patches] == [0, 50, 100]
+
+
+def test_a_last_pool_has_a_row_of_its_own():
+    space = chain_space(ChainSpec((("conv3",),) * 2, (4,), (1, 2), (2, 1), "pool", last_pool=True))
+    rows = {}
+    for end in ("none", "max2"):
+        run = SimpleNamespace(
+            space=space, genotype=from_text(space, f"chain:d1/conv3-4/conv3-4/{end}"), image_shape=(10, 8, 1),
+            config=default_config(),
+        )  # fmt: skip
+        rows[end] = [(line.bold, line.size) for line in architecture.chain_lines(run, [])]
+    assert rows["none"] == [("image", "10×8"), ("conv3-4", "5×4"), ("off", "5×4"), ("head", "")]
+    assert rows["max2"] == [*rows["none"][:3], ("max2", "2×2"), ("head", "")]
 
 
 def test_each_episode_is_told_with_its_own_accuracy_and_mistakes():

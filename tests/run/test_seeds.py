@@ -54,6 +54,10 @@ def test_mean_and_deviation_by_hand(runs):
     line = next(line for line in text.splitlines() if line.startswith("best "))
     assert line.split() == ["best", "85.00", "±", "5.00", "85.00", "±", "5.00"]
     assert "+9.00 ± 2.65" in text
+    assert (
+        record["remarks"] == []
+        and seeds_table(record | {"remarks": ["it was easier"]}).splitlines()[2] == "it was easier"
+    )
 
 
 def test_a_row_that_one_run_lacks_is_left_out(runs):

@@ -39,3 +39,8 @@ def all_chunks(config: ConfigDict) -> int:
 def searching(config: ConfigDict) -> int:
     """Return how many of them come before the finish, in which the shared best trains alone (train.finish)."""
     return max(all_chunks(config) - int(config.train.finish * all_chunks(config)), 1)
+
+
+def takes_valid(config: ConfigDict) -> bool:
+    """Return whether any unit trains on the classes of meta_valid (train.finish_valid); a short run has no finish."""
+    return config.train.finish_valid and searching(config) < all_chunks(config)

@@ -142,7 +142,7 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
             f"train.steps {train.steps} leave {max(steps, 0)} between train.warmup and train.finish, too few for "
             f"search.generations {search.generations}; raise train.steps or lower train.warmup or train.finish"
         )
-    if train.finish_valid and int(train.finish * (train.steps // chunk_of(config))) < 1:
+    if train.finish_valid and not train.finish:
         yield "train.finish_valid has no finish to train in; raise train.finish or set finish_valid to False"
     if train.mirrors and train.flip and not train.alike:
         yield "train.mirrors makes mirror images classes of their own, which train.flip mixes; set one to False"

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from atnas_jax.job.budget import takes_valid
+from atnas_jax.job.config import stored_config
 from atnas_jax.job.files import write_whole
 from atnas_jax.types import Array
 
@@ -183,17 +185,17 @@ def results_table(results: Mapping[str, Any]) -> str:
             cells = [row] + ([other["rows"][name]] if other and name in other["rows"] else [])
             sds = " and ".join(f"{100 * cell['architecture_sd']:.2f}" for cell in cells)
             lines += ["", f"{name}: standard deviation over its architectures {sds} points"]
-    for said in remarks(results):
-        lines += ["", said]
+    if said := remarks(results):
+        lines += ["", *said]
     genotype = results["genotype"] if len(results["genotype"]) <= 91 else results["genotype"][:88] + "..."
     return "\n".join([*(line[:100] for line in lines), "", f"genotype {genotype}"])
 
 
 def remarks(results: Mapping[str, Any]) -> list[str]:
-    """Return what a table must say of its test and of what was trained on, a line each; older results know neither."""
-    protocol, train = results["config"]["protocol"], results["config"]["train"]
-    said = ["rotated classes of meta_test took part as classes of their own"] if protocol.get("rotations") else []
-    return said + (["the finish trained on the classes of meta_valid too"] if train.get("finish_valid") else [])
+    """Return what a table must say of its test and of what was trained on, a line each."""
+    config = stored_config(results["config"])
+    said = ["rotated classes of meta_test took part as classes of their own"] if config.protocol.rotations else []
+    return said + (["the finish trained on the classes of meta_valid too"] if takes_valid(config) else [])
 
 
 def _percent(row: Mapping[str, Any] | None) -> str:

@@ -27,6 +27,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.evidence.front import DRAWN
+from atnas_jax.job.budget import takes_valid
 from atnas_jax.job.build import Parts, build
 from atnas_jax.job.config import evaluation_steps
 from atnas_jax.job.costs import feasibility
@@ -65,7 +66,7 @@ def rank_check(workdir: str, out: str, check: Check, *, source: str = "", quiet:
     network = load_meta_network(workdir)
     config = network.config
     config.data.source = source or config.data.source
-    if config.train.finish_valid:
+    if takes_valid(config):
         raise ValueError(
             f"{workdir} trained on meta_valid, which would score it; take a run without train.finish_valid"
         )

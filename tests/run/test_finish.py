@@ -4,8 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from atnas_jax.job.budget import takes_valid
 from atnas_jax.job.build import build
 from atnas_jax.job.compiled import compiled
+from atnas_jax.job.defaults import default_config
 from atnas_jax.job.progress import make_progress
 from atnas_jax.job.results import results_table
 from atnas_jax.job.state import init_state
@@ -114,3 +116,11 @@ def test_the_control_that_pools_last_starts_with_the_temperature_of_its_own_embe
     start = {name: float(getattr(state, name).params["head"]["log_temperature"]) for name in ("meta", "control")}
     assert start["meta"] == pytest.approx(-0.5 * np.log(2 * 2 * 8))  # 10x10 images come down to 2x2, of 8 channels
     assert start["control"] == pytest.approx(-0.5 * np.log(8))
+
+
+def test_a_finish_that_a_short_run_has_not_takes_nothing():
+    config = default_config()
+    config.train.update({"finish": 0.5, "finish_valid": True, "steps": 100, "chunk": 50})
+    assert takes_valid(config)
+    config.train.steps = 50
+    assert not takes_valid(config)

@@ -2,7 +2,7 @@
 
 Data: an npz file, made as docs/own_data.md says, beside the repository; elsewhere: --config.data.source=npz:PATH.
 Measured, 600 episodes, seed 0, on the network of configs/omniglot_20w1s.py (trained on one shot, its generations scored
-    by 20 ways and one shot), by launch.meta_test --ways=5 --shots=5: best 99.68 +- 0.06 inductive, 99.70 +- 0.06
+    by 20 ways and one shot), by launch.meta_test --ways=5 --shots=5: best 99.70 +- 0.06 inductive, 99.75 +- 0.05
     transductive.
 Command: python -m launch.search --config=configs/omniglot_5w5s.py --workdir=runs/omniglot_5w5s
 """

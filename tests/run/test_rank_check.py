@@ -192,7 +192,7 @@ def test_a_table_without_second_seeds(checked, tmp_path):
 def test_a_run_that_trained_on_what_would_score_it_is_refused(short, tmp_path):
     workdir = str(shutil.copytree(short.workdir, tmp_path / "copy"))
     network = load_meta_network(workdir)
-    network.config.train.finish_valid = True
+    network.config.train.update({"finish": 0.5, "finish_valid": True})
     save_meta_network(workdir, network)
     with pytest.raises(ValueError, match="trained on meta_valid"):
         rank_check(workdir, str(tmp_path / "out"), CHECK)

@@ -21,7 +21,7 @@ from atnas_jax.nets.ops import apply_op, init_op
 from atnas_jax.nets.pool import max_pool2
 from atnas_jax.nets.supernet import check_last_pool, embed
 from atnas_jax.space.cell import CellSpec, cell_resolutions
-from atnas_jax.space.chain import ChainSpec, chain_resolutions
+from atnas_jax.space.chain import ChainSpec, chain_resolutions, pooled_size
 from atnas_jax.space.expected import CostTables
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Array, Params
@@ -79,9 +79,8 @@ def _program(piece: Piece, images: int, dtype: str) -> Callable[[], Array]:
 
 
 def _head(setting: Setting, shape: tuple[int, ...], pooled: bool = False) -> Piece:
-    height, width, channels = shape
-    area = max(height // 2, 1) * max(width // 2, 1) if pooled else height * width
-    features = channels * (area if setting.readout == "flatten" else 1)
+    size, channels = pooled_size(shape[:2]) if pooled else shape[:2], shape[-1]
+    features = channels * (int(np.prod(size)) if setting.readout == "flatten" else 1)
     params = {"w": jnp.ones((features, setting.ways)), "b": jnp.zeros(setting.ways)}
 
     def apply(own, x):

@@ -5,7 +5,7 @@ import math
 import jax
 import numpy as np
 
-from atnas_jax.space.chain import DEPTH_SLOT, chain_resolutions, pools_last, width_slot
+from atnas_jax.space.chain import DEPTH_SLOT, chain_resolutions, pooled_size, pools_last, width_slot
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Params
 
@@ -37,8 +37,8 @@ def as_plain(space: SearchSpace, genotype: np.ndarray, params: Params, image_sha
         )
     share = widest / widths[-1]
     if pools_last(space.spec, genes):
-        rows, columns = chain_resolutions(space.spec, *image_shape[:2])[-1]
-        share *= rows * columns / (max(rows // 2, 1) * max(columns // 2, 1))
+        size = chain_resolutions(space.spec, *image_shape[:2])[-1]
+        share *= math.prod(size) / math.prod(pooled_size(size))
     if share == 1:
         return params | {"body": body}
     longer = {"log_temperature": lambda leaf: leaf + 0.5 * math.log(share)}

@@ -15,7 +15,7 @@ from atnas_jax.nets.ops import apply_op, init_op
 from atnas_jax.nets.pool import max_pool2
 from atnas_jax.nets.supernet import check_last_pool, check_maps, check_names, embed, in_dtype
 from atnas_jax.space.cell import CELLS, CellSpec, cell_resolutions, input_pairs, node_slot
-from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, chain_resolutions, op_slot, pools_last, width_slot
+from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, chain_resolutions, op_slot, pooled_size, pools_last, width_slot
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.types import Array, Model, Params
 
@@ -142,7 +142,8 @@ def _plain_chain(
     rows, columns = chain_resolutions(spec, *image_shape[:2])[-1]
     places = np.arange(rows * columns).reshape(rows, columns)
     if pooled:
-        places = places[: max(rows // 2, 1), : max(columns // 2, 1)]
+        rows, columns = pooled_size((rows, columns))
+        places = places[:rows, :columns]
     return _Plain(init, body, pick, places.reshape(-1), widths[-1], spec.widths[-1])
 
 

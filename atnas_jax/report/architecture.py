@@ -1,6 +1,5 @@
 """The found architecture: its stack of parts with what each takes of the whole, and for cells their graphs."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from matplotlib.patches import FancyBboxPatch
@@ -11,7 +10,7 @@ from atnas_jax.report.html import Section, absent, escape, figures, paragraph, t
 from atnas_jax.report.read import Record
 from atnas_jax.report.style import BLUE, OPS, ORANGE, new_figure, short, styled
 from atnas_jax.space.cell import CELLS, cell_resolutions
-from atnas_jax.space.chain import DEPTH_SLOT, chain_resolutions, op_slot, pools_last, width_slot
+from atnas_jax.space.chain import DEPTH_SLOT, chain_resolutions, op_slot, pooled_size, pools_last, width_slot
 from atnas_jax.space.text import to_text
 
 WORDS = {
@@ -103,7 +102,7 @@ def chain_lines(run: Record, parts: list[Part]) -> list[Line]:
         else:
             lines.append(Line("off", "block left out" + (", still halves" if stride == 2 else ""), "", None, size))
     if pools_last(spec, genotype):
-        size = _size(max(side // 2, 1) for side in sizes[-1]) if sizes else ""
+        size = _size(pooled_size(sizes[-1])) if sizes else ""
         lines.append(Line("max2", "2×2 max-pool behind the blocks", "", None, size))
     return [*lines, _head(run, parts)]
 
@@ -130,8 +129,8 @@ def _head(run: Record, parts: list[Part]) -> Line:
     return Line("head", f"{run.config.protocol.ways} classes", "", parts[-1] if parts else None, "")
 
 
-def _size(size: Iterable[int]) -> str:
-    return "×".join(map(str, size))
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}×{size[1]}"
 
 
 def _cell_ops(run: Record) -> list[str]:

@@ -12,9 +12,10 @@ from ml_collections import ConfigDict
 from atnas_jax.evidence.evidence import NOTHING, Asked, check_asked, gather, kept_evidence, with_rows
 from atnas_jax.evidence.meta_test import meta_test, open_bench
 from atnas_jax.evidence.shown import write_shown
+from atnas_jax.job.budget import all_chunks
 from atnas_jax.job.build import Parts, build
 from atnas_jax.job.checkpoint import open_checkpoints
-from atnas_jax.job.config import check_config, chunk_of, evaluation_steps, stored_config
+from atnas_jax.job.config import check_config, evaluation_steps, stored_config
 from atnas_jax.job.files import only_run, read_json
 from atnas_jax.job.processes import by_first, check_same, is_first, together
 from atnas_jax.job.progress import Progress, make_progress
@@ -65,7 +66,7 @@ def across_task_search(
 
 
 def _search(config: ConfigDict, parts: Parts, workdir: str, quiet: bool) -> dict[str, Any]:
-    chunks = config.train.steps // chunk_of(config)
+    chunks = all_chunks(config)
     weights = {"meta_train": chunks, "control": chunks * config.meta_test.conv4, "meta_test": chunks / 2}
     progress = make_progress({name: weight for name, weight in weights.items() if weight}, quiet or not is_first())
     progress.note(f"{parts.mesh.size} of {jax.device_count()} devices ({jax.devices()[0].device_kind}) share each step")
@@ -119,7 +120,7 @@ def test_again(
         if found is None:
             raise FileNotFoundError(f"{workdir} holds no checkpoint any more; run launch.search with a new --workdir")
         state, notes = found
-        if notes["unit"] <= config.train.steps // chunk_of(config) * (1 + config.meta_test.conv4):
+        if notes["unit"] <= all_chunks(config) * (1 + config.meta_test.conv4):
             raise ValueError(
                 f"{workdir} holds no sound checkpoint of the finished search; remove its results.json and run "
                 "launch.search again, which goes on from the one before"

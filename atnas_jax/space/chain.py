@@ -103,16 +103,20 @@ def hand_made(space: SearchSpace) -> np.ndarray:
     return genotype
 
 
+def pooled_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return height and width after a 2x2 max-pool, which leaves an axis of length 1 as it is."""
+    return max(size[0] // 2, 1), max(size[1] // 2, 1)
+
+
 def chain_resolutions(spec: ChainSpec, height: int, width: int) -> tuple[tuple[int, int], ...]:
     """Return the (height, width) at the input of each block and, last, behind them, before a last pool: B + 1 pairs."""
 
-    def down(size: int) -> int:
-        return -(-size // 2) if spec.downsample == "stride" else max(size // 2, 1)
+    def down(size: tuple[int, int]) -> tuple[int, int]:
+        return (-(-size[0] // 2), -(-size[1] // 2)) if spec.downsample == "stride" else pooled_size(size)
 
     sizes = [(height, width)]
     for stride in spec.strides:
-        h, w = sizes[-1]
-        sizes.append((down(h), down(w)) if stride == 2 else (h, w))
+        sizes.append(down(sizes[-1]) if stride == 2 else sizes[-1])
     return tuple(sizes)
 
 

@@ -6,6 +6,7 @@ Counted as multiply-adds: h_out * w_out * weights of the convolution, zero paddi
 Norms, pools, identity, sums and activations count 0 multiply-adds.
 """
 
+import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from atnas_jax.space.chain import (
     ChainSpec,
     chain_resolutions,
     op_slot,
+    pooled_size,
     pools_last,
     width_slot,
 )  # fmt: skip
@@ -112,8 +114,8 @@ def _op_areas(spec: ChainSpec, image_shape: tuple[int, int, int]) -> list[int]:
 
 def _end_areas(spec: ChainSpec, image_shape: tuple[int, int, int]) -> tuple[int, int]:
     """Return the number of positions behind the blocks, without a last pool and with one, as in `LAST_POOL`."""
-    h, w = chain_resolutions(spec, *image_shape[:2])[-1]
-    return h * w, max(h // 2, 1) * max(w // 2, 1)
+    size = chain_resolutions(spec, *image_shape[:2])[-1]
+    return math.prod(size), math.prod(pooled_size(size))
 
 
 def _chain_parts(

@@ -86,9 +86,10 @@ def recipe(config: ConfigDict, parts: Parts, check: Check) -> str:
     for section, names in silent.items():
         kept[section] = {name: value for name, value in kept[section].items() if name not in names}
     # Settings that are younger than the first journals, which know them by their defaults.
-    for settings, names in ((kept["train"], ("mirrors", "alike")), (kept["space"]["chain"], ("last_pool",))):
-        for name in names:
-            settings[name] or settings.pop(name)
+    train, chain = kept["train"], kept["space"]["chain"]
+    for settings, name in ((train, "mirrors"), (train, "alike"), (chain, "last_pool")):
+        if not settings[name]:
+            del settings[name]
     kept |= {"fingerprint": parts.dataset.fingerprint, "steps": check.steps, "episodes": check.episodes}
     return digest(json.dumps(kept, sort_keys=True).encode())
 

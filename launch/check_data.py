@@ -5,12 +5,12 @@ python -m launch.check_data --source=glyphs --ways=5 --shots=1 --queries=5 --out
 
 from absl import flags
 
-from atnas_jax.data.episodes import EpisodeSpec
 from atnas_jax.data.picture import draw_episodes
 from atnas_jax.data.protocols import find_protocol
 from atnas_jax.data.sources import load
+from atnas_jax.data.spec import EpisodeSpec, check_episode_spec
 from atnas_jax.data.summary import summarise
-from atnas_jax.data.table import SPLITS, check_episode_spec
+from atnas_jax.data.table import SPLITS
 from launch import _main
 
 _SOURCE = flags.DEFINE_string(
@@ -56,8 +56,7 @@ def main(_: list[str]) -> None:
     print(summarise(dataset))
     if not any((_OUT.value, _WAYS.value, _SHOTS.value, _QUERIES.value)):
         return
-    numbers = (spec.ways, spec.shots, spec.queries, spec.rotations, spec.classes_of_one)
-    check_episode_spec(dataset, _PART.value, *numbers)
+    check_episode_spec(dataset, _PART.value, spec)
     print(f"episodes   {spec.ways}-way {spec.shots}-shot, {spec.queries} queries a class, fit into {_PART.value}")
     if _OUT.value:
         draw_episodes(dataset, _PART.value, spec, _SEED.value, _OUT.value)

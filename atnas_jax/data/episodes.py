@@ -2,15 +2,14 @@
 
 An episode of N ways draws N distinct classes, in random order (so which class gets which label is random), and from
 each class K + Q/N distinct images: the first K are support, the rest queries. Everything is jittable with a static
-`EpisodeSpec`; `check_episode_spec` in `table.py` is the host's check that the draw is possible.
+`EpisodeSpec`; `check_episode_spec` in `spec.py` is the host's check that the draw is possible.
 """
-
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
 from atnas_jax.data.augment import warp
+from atnas_jax.data.spec import EpisodeSpec
 from atnas_jax.data.table import ClassTable, split_classes
 from atnas_jax.devices import Axis, map_rows
 from atnas_jax.rng import stream
@@ -18,30 +17,6 @@ from atnas_jax.types import Array, Episode
 
 Normalise = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation per channel, of x/255
 RAW: Normalise = ((0.0,), (1.0,))
-
-
-@dataclass(frozen=True)
-class EpisodeSpec:
-    """The static shape of an episode."""
-
-    ways: int
-    shots: int
-    queries: int  # per class, so Q = ways * queries
-    rotations: bool = False  # the 90-degree rotations of a class count as three more classes; square images only
-    flip: bool = False  # each image is mirrored left to right with probability 1/2
-    warp: float = 0.0  # strength of a random warp of each image, see `augment.py`
-    mirrors: bool = False  # the mirror image of a class, of each of its rotations, counts as one more class
-    alike: bool = False  # an episode turns and mirrors all its classes alike, so that these are no further classes
-
-    @property
-    def views(self) -> int:
-        """How many rotations and mirror images of a class there are."""
-        return (4 if self.rotations else 1) * (2 if self.mirrors else 1)
-
-    @property
-    def classes_of_one(self) -> int:
-        """How many classes of an episode one class of the data can be."""
-        return 1 if self.alike else self.views
 
 
 def sample_episode(

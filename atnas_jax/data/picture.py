@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from atnas_jax.data.episodes import EpisodeSpec, fixed_episodes
+from atnas_jax.data.episodes import fixed_episodes
+from atnas_jax.data.spec import EpisodeSpec
 from atnas_jax.data.table import DataSet
 
 _EPISODES = 3

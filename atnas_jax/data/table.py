@@ -83,41 +83,6 @@ def class_sizes(dataset: DataSet, split: str) -> np.ndarray:
     return np.diff(np.asarray(dataset.table.offsets))[np.asarray(split_classes(dataset.table, split))]
 
 
-def check_episode_spec(
-    dataset: DataSet,
-    split: str,
-    ways: int,
-    shots: int,
-    queries: int,
-    rotations: bool = False,
-    classes_of_one: int | None = None,
-) -> None:
-    """Raise a one-line `ValueError` unless episodes of N ways, K shots and `queries` per class fit into `split`.
-
-    Args:
-        dataset: the data.
-        split: one of `SPLITS`.
-        ways, shots, queries: N, K and the number of queries per class, each at least 1 (N at least 2).
-        rotations: whether classes are turned (square images only).
-        classes_of_one: how many classes of an episode one class can be; None: 4 with rotations, 1 without.
-    """
-    if ways < 2 or shots < 1 or queries < 1:
-        raise ValueError(f"ways={ways} shots={shots} queries={queries}: need ways >= 2, shots >= 1 and queries >= 1")
-    if rotations and dataset.table.images.shape[1] != dataset.table.images.shape[2]:
-        height, width = dataset.table.images.shape[1:3]
-        raise ValueError(f"rotations need square images, these are {height}x{width}: turn rotations off")
-    ids, sizes = np.asarray(split_classes(dataset.table, split)), class_sizes(dataset, split)
-    available = len(ids) * (classes_of_one or (4 if rotations else 1))
-    if ways > available:
-        raise ValueError(f"ways={ways} but {split} of {dataset.source} has {available} classes: type a smaller ways")
-    smallest = int(np.argmin(sizes))
-    if sizes[smallest] < shots + queries:
-        raise ValueError(
-            f"class {dataset.class_names[ids[smallest]]!r} of {split} has only {sizes[smallest]} images, "
-            f"shots + queries = {shots + queries} needed: type smaller shots or queries"
-        )
-
-
 def channel_statistics(dataset: DataSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return per-channel (mean, standard deviation) of x/255 over the images of meta_train classes only.
 

@@ -1,7 +1,7 @@
 """From a config to the parts of a run: data, space, learners, strategies."""
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from atnas_jax.data.episodes import EpisodeSpec
 from atnas_jax.data.sources import load
-from atnas_jax.data.table import DataSet, channel_statistics, check_episode_spec
+from atnas_jax.data.spec import EpisodeSpec, check_episode_spec
+from atnas_jax.data.table import DataSet, channel_statistics
 from atnas_jax.devices import TASKS, mesh_for, spread
 from atnas_jax.job.config import evaluation_steps, strategy_options
 from atnas_jax.job.costs import feasibility, gradient_options, load_latency, make_cost, share_of_limits
@@ -125,14 +125,14 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
     cost = jax.jit(make_cost(config, space, image_shape, test.ways))
     if config.meta_test.conv4 or config.search.anchor != "never":
         _check_hand_made(space)
-    spec = _check_episodes(config, dataset)
+    train_spec, test_spec = _episode_specs(config, dataset)
     latency = load_latency(config.search.latency, space, image_shape)
     _check_limits(config, space, image_shape, latency)
     reordering(config, space)
     alone = _learner(config, space, image_shape, train.ways, "", config.learner.inner_steps)
     return Parts(
         mesh=devices,
-        dataset=dataclasses.replace(dataset, table=spread(dataset.table, devices)),
+        dataset=replace(dataset, table=spread(dataset.table, devices)),
         normalise=channel_statistics(dataset),
         space=space,
         image_shape=image_shape,
@@ -141,8 +141,8 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
         learner=_taught(config, space, image_shape) if train.distill else alone,
         control=alone,
         strategy=make_search(config, space, image_shape, latency),
-        train_spec=spec,
-        test_spec=EpisodeSpec(test.ways, test.shots, test.queries),
+        train_spec=train_spec,
+        test_spec=test_spec,
     )
 
 
@@ -183,23 +183,23 @@ def _check_limits(config, space, image_shape, latency) -> None:
         )
 
 
-def _check_episodes(config: ConfigDict, dataset: DataSet) -> EpisodeSpec:
-    """Return the spec of the training episodes; a ValueError names the section whose episodes the data cannot give."""
+def _episode_specs(config: ConfigDict, dataset: DataSet) -> tuple[EpisodeSpec, EpisodeSpec]:
+    """Return the specs of training and test; a ValueError names the section whose episodes the data cannot give."""
     train, test = config.train, config.protocol
     kinds = {name: getattr(train, name) for name in ("rotations", "flip", "warp", "mirrors", "alike")}
-    spec = EpisodeSpec(train.ways, train.shots, train.queries, **kinds)
-    trained = (spec.shots, spec.queries, spec.rotations, spec.classes_of_one)
-    needed = [("train", "meta_train", (spec.ways, *trained))]
+    trained = EpisodeSpec(train.ways, train.shots, train.queries, **kinds)
+    tested = EpisodeSpec(test.ways, test.shots, test.queries)
+    needed = [("train", "meta_train", trained)]
     if train.finish_valid:  # beside meta_train, so two ways are enough
-        needed.append(("train.finish_valid", "meta_valid", (2, *trained)))
-    needed.append(("protocol", "meta_valid", (test.ways, test.shots, test.queries)))
-    needed.append(("protocol", "meta_test", (test.ways, test.shots, test.queries, test.rotations)))
-    for section, split, numbers in needed:
+        needed.append(("train.finish_valid", "meta_valid", replace(trained, ways=2)))
+    needed.append(("protocol", "meta_valid", tested))
+    needed.append(("protocol", "meta_test", replace(tested, rotations=test.rotations)))
+    for section, split, spec in needed:
         try:
-            check_episode_spec(dataset, split, *numbers)
+            check_episode_spec(dataset, split, spec)
         except ValueError as error:
             raise ValueError(f"{section}: {error}") from error
-    return spec
+    return trained, tested
 
 
 def _check_hand_made(space: SearchSpace) -> None:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atnas_jax.data.episodes import EpisodeSpec, fixed_episodes, sample_episode, sample_episodes
+from atnas_jax.data.episodes import fixed_episodes, sample_episode, sample_episodes
+from atnas_jax.data.spec import EpisodeSpec
 
 SPEC = EpisodeSpec(ways=3, shots=2, queries=2)
 AUGMENTED = EpisodeSpec(ways=3, shots=2, queries=2, rotations=True, flip=True)
@@ -192,7 +193,8 @@ def test_fixed_episodes_are_the_same_for_ever(marked):
 
 _OTHER_PROCESS = """
 import numpy as np
-from atnas_jax.data.episodes import EpisodeSpec, fixed_episodes
+from atnas_jax.data.episodes import fixed_episodes
+from atnas_jax.data.spec import EpisodeSpec
 from atnas_jax.data.sources import load
 data = load("glyphs:per_class=3,difficulty=1", cache_dir={cache!r})
 episodes = fixed_episodes(data.fingerprint, "meta_test", 4, np.arange(3), data.table, EpisodeSpec(5, 1, 2))

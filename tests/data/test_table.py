@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from atnas_jax.data.table import build_dataset, channel_statistics, check_episode_spec
+from atnas_jax.data.spec import EpisodeSpec, check_episode_spec
+from atnas_jax.data.table import build_dataset, channel_statistics
 
 IMAGES = np.arange(6 * 4 * 4, dtype=np.uint8).reshape(6, 4, 4)
 LABELS = np.array([2, 0, 1, 0, 2, 1])
@@ -90,13 +91,13 @@ def test_channel_statistics_of_a_constant_channel_and_of_no_training_class():
 )
 def test_impossible_episodes_are_one_line(marked, arguments, says):
     with pytest.raises(ValueError, match=says) as caught:
-        check_episode_spec(marked, *arguments)
+        check_episode_spec(marked, arguments[0], EpisodeSpec(*arguments[1:]))
     assert "\n" not in str(caught.value)
 
 
 def test_possible_episodes_pass(marked):
-    check_episode_spec(marked, "meta_train", 6, 2, 2)
-    check_episode_spec(marked, "meta_train", 24, 1, 1, rotations=True)
+    check_episode_spec(marked, "meta_train", EpisodeSpec(6, 2, 2))
+    check_episode_spec(marked, "meta_train", EpisodeSpec(24, 1, 1, rotations=True))
     oblong = build(images=IMAGES.reshape(6, 2, 8), split=("meta_train",) * 3)
     with pytest.raises(ValueError, match="rotations need square images, these are 2x8"):
-        check_episode_spec(oblong, "meta_train", 2, 1, 1, rotations=True)
+        check_episode_spec(oblong, "meta_train", EpisodeSpec(2, 1, 1, rotations=True))

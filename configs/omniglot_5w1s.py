@@ -7,11 +7,11 @@ Measured, 600 episodes, seed 0, on the network of configs/omniglot_20w1s.py (the
     scored by 20 ways), by launch.meta_test --ways=5 --rows=adapted,best --paired: best 98.92 +- 0.20
     inductive, 99.19 +- 0.16 transductive; adapted less best -0.14 +- 0.12 in both: after the finish the weights are
     those of best alone. By the recipe before: 98.70 +- 0.22 and 99.07 +- 0.15.
-Recipe: pooling, 3 x 3 places of embedding, no residuals and the outer rate were chosen on meta_valid, by runs of 80 to
-    130 s. So were mirrors, alike and warp, by a script that is not kept: 2,500 steps each from the network before,
-    20-way accuracy on 600 episodes: more steps 93.95 +- 0.26, mirrors 94.14, warp 1.0 94.26, mirrors and alike with warp 0.75
-    94.46. From scratch, 2,000 steps: 92.98 +- 0.28, with a last pool (Conv4 itself) 92.75 +- 0.28. The other settings
-    were not compared.
+Recipe: pooling, 3 x 3 places of embedding, no residuals and the outer rate were chosen on meta_valid, by runs of 80
+    to 130 s. So were mirrors, alike and warp, by a script that is not kept: 2,500 steps each from the network
+    before, 20-way accuracy on 600 episodes: more steps 93.95 +- 0.26, mirrors 94.14, warp 1.0 94.26, mirrors and
+    alike with warp 0.75 94.46. From scratch, 2,000 steps: 92.98 +- 0.28, with a last pool (Conv4 itself) 92.75 +-
+    0.28. The other settings were not compared.
 Command: python -m launch.search --config=configs/omniglot_5w1s.py --workdir=runs/omniglot_5w1s
 """
 

@@ -21,10 +21,10 @@ def get_config() -> ConfigDict:
     config.data.source = "npz:../shared/data/omniglot_28.npz"
     config.data.protocol = "omniglot"
     config.train.queries = 5
-    config.train.tasks = 8
-    config.train.steps = 48000
+    config.train.tasks = 2
+    config.train.steps = 230000
     config.train.chunk = 100
-    config.train.outer_lr = 1e-3
+    config.train.outer_lr = 2e-3
     config.train.ema = 0.998
 
     # One architecture, so there is nothing to search.

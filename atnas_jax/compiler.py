@@ -30,9 +30,18 @@ def compile_on(
         donate: arguments whose buffers may be reused.
         quickly: on a CPU, compile in little more than half the time what then may run for twice as long.
     """
+    return compile_lowered(lower_on(mesh, function, args, donate), quickly)
+
+
+def lower_on(mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = ()) -> jax.stages.Lowered:
+    """Return `function` traced and lowered; arguments of `compile_on`."""
     whole = replicated(mesh)
     jitted = jax.jit(on_mesh(function, mesh), in_shardings=whole, out_shardings=whole, donate_argnums=donate)
-    lowered = jitted.lower(*args)
+    return jitted.lower(*args)
+
+
+def compile_lowered(lowered: jax.stages.Lowered, quickly: bool = False) -> jax.stages.Compiled:
+    """Return a lowered program compiled; arguments of `compile_on`."""
     options = compiler_options(halves=jax.default_backend() == "cpu" and "bf16" in lowered.as_text())
     return lowered.compile(compiler_options=options | QUICKLY if quickly and options else options)
 

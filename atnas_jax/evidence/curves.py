@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from atnas_jax.evidence.choose import choose, chooser
 from atnas_jax.evidence.meta_test import Bench, Plan, accuracies_of, score_of
-from atnas_jax.job.build import Parts, hand_made
+from atnas_jax.job.build import Parts, control_space, hand_made
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.config import evaluation_steps
 from atnas_jax.job.progress import Progress
@@ -33,9 +33,9 @@ def inner_steps_curve(
     The rows are `best` and, where the config trained it, `conv4`, each with its own weights. More steps than were
     trained go on with the rates and norms of the last one.
     """
-    rows = {"best": (state.best, evaluated(state.meta))}
+    rows = {"best": (state.best, evaluated(state.meta), bench.scorers)}
     if config.meta_test.conv4:
-        rows["conv4"] = (hand_made(parts.space), evaluated(state.control))
+        rows["conv4"] = (hand_made(control_space(parts.space)), evaluated(state.control), bench.control)
 
     def curve(genotype, params, scorer):
         everywhere = _everywhere(config, genotype)
@@ -43,8 +43,9 @@ def inner_steps_curve(
         return [{"steps": n} | score_of(accuracies_of(config, parts, row, scorer)) for n, row in plans.items()]
 
     return {
-        mode: {name: curve(*row, scorer) for name, row in rows.items()} for mode, scorer in bench.scorers.items()
-    }  # fmt: skip
+        mode: {name: curve(genotype, params, scorers[mode]) for name, (genotype, params, scorers) in rows.items()}
+        for mode in bench.scorers
+    }
 
 
 def search_curve(

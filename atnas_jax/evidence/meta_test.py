@@ -24,7 +24,7 @@ from atnas_jax.devices import AXIS
 from atnas_jax.evaluate import score_each
 from atnas_jax.evidence.choose import choose, chooser, chunks_of, episodes_of
 from atnas_jax.evidence.paired import derangement
-from atnas_jax.job.build import Parts, evaluation_learner, hand_made, normalisations
+from atnas_jax.job.build import Parts, control_parts, control_space, evaluation_learner, hand_made, normalisations
 from atnas_jax.job.compiled import compiled, stopwatch
 from atnas_jax.job.config import evaluation_steps
 from atnas_jax.job.costs import feasibility
@@ -58,6 +58,7 @@ class Bench(NamedTuple):
 
     choice: Callable  # see `chooser`
     scorers: dict[str, Callable]  # "inductive" or "transductive", the protocol's own first -> see `make_scorer`
+    control: dict[str, Callable]  # the same for conv4, whose space may be another, see `control_space`
     clock: dict[str, float]  # gets the seconds of compilation
 
 
@@ -76,8 +77,13 @@ def open_bench(config: ConfigDict, parts: Parts, progress: Progress) -> Bench:
     def program(function):
         return compiled(function, clock, mesh=parts.mesh, note=progress.note)
 
-    scorers = {mode: program(make_scorer(config, parts, name)) for mode, name in normalisations(config).items()}
-    return Bench(program(chooser(config, parts)), scorers, clock)
+    def scorers_of(parts):
+        return {mode: program(make_scorer(config, parts, name)) for mode, name in normalisations(config).items()}
+
+    scorers, of_control = scorers_of(parts), control_parts(config, parts)
+    return Bench(
+        program(chooser(config, parts)), scorers, scorers if of_control is parts else scorers_of(of_control), clock
+    )
 
 
 def meta_test(
@@ -94,12 +100,14 @@ def meta_test(
     chosen, taken = choose_rows(config, parts, state, progress, bench, names)
     plans = {name: plan(config, parts, state, name, chosen) for name in names}
     tables, accuracies = {}, {}
-    for mode, scorer in bench.scorers.items():
+    of_control = control_parts(config, parts)
+    for mode in bench.scorers:
         tables[mode], accuracies[mode] = {}, {}
         for done, (name, row) in enumerate(plans.items()):
-            each = accuracies_of_each(config, parts, row, scorer)
+            of_row, scorers = (of_control, bench.control) if name == "conv4" else (parts, bench.scorers)
+            each = accuracies_of_each(config, parts, row, scorers[mode])
             values = accuracies[mode][name] = np.mean(each, 0)
-            tables[mode][name] = score_of(values) | mean_cost(parts, row.genotypes) | spread(each)
+            tables[mode][name] = score_of(values) | mean_cost(of_row, row.genotypes) | spread(each)
             progress.update("meta_test", (len(tables) - 1) * len(plans) + done + 1, len(bench.scorers) * len(plans),
                             row=name, accuracy=tables[mode][name]["accuracy"])  # fmt: skip
     own, *others = bench.scorers
@@ -146,7 +154,8 @@ def plan(config: ConfigDict, parts: Parts, state: RunState, name: str, chosen: d
         rows = random_feasible(stream(config.seed, "random architectures"), parts.space, number, feasible, 64)
         return Plan(jnp.broadcast_to(rows[:, None], (number, episodes, slots)), weights, steps)
     if name == "conv4":
-        rows = jnp.broadcast_to(hand_made(parts.space), (1, episodes, slots))
+        genotype = hand_made(control_space(parts.space))
+        rows = jnp.broadcast_to(genotype, (1, episodes, len(genotype)))
         return Plan(rows, evaluated(state.control), steps)
     rows = jnp.broadcast_to(state.best, (1, episodes, slots))
     params = blind(weights) if name == "no_adaptation" else weights

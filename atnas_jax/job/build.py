@@ -47,7 +47,7 @@ class Parts(NamedTuple):
     cost: Callable[[Array], Array]  # genotypes int32 [...,E] -> parameters and multiply-adds int32 [...,2]
     latency: CostTables | None  # of the config's file, milliseconds
     learner: MetaLearner  # of the training episodes
-    control: MetaLearner  # the same without a teacher, for the hand-made network trained alone
+    control: MetaLearner  # the same without a teacher, for the network of `control_space` trained alone
     strategy: Strategy  # across tasks
     train_spec: EpisodeSpec
     test_spec: EpisodeSpec
@@ -84,6 +84,28 @@ def make_space(config: ConfigDict) -> SearchSpace:
 def hand_made(space: SearchSpace) -> Array:
     """Return the genotype int32 [E] of the hand-made network of a space, Conv4 for a chain of four blocks."""
     return jnp.asarray({"chain": chain, "cell": cell}[space.family].hand_made(space))
+
+
+def control_space(space: SearchSpace) -> SearchSpace:
+    """Return the space whose hand-made network is the control, trained alone: the given one, as a rule.
+
+    A chain of more than four blocks has a hand-made network deeper than Conv4, so its control is in a space of Conv4
+    alone: four blocks of 3x3 convolutions of the largest width, each of which halves the image.
+    """
+    if space.family != "chain" or len(space.spec.ops) <= 4:
+        return space
+    return chain.chain_space(
+        chain.ChainSpec((("conv3",),) * 4, space.spec.widths[-1:], (4,), (2,) * 4, space.spec.downsample)
+    )
+
+
+def control_parts(config: ConfigDict, parts: Parts) -> Parts:
+    """Return what the control is scored and counted with: the parts of the run in `control_space`."""
+    space = control_space(parts.space)
+    if space is parts.space:
+        return parts
+    cost = jax.jit(make_cost(config, space, parts.image_shape, config.protocol.ways))
+    return parts._replace(space=space, cost=cost, latency=None, learner=parts.control)
 
 
 def evaluation_learner(
@@ -123,13 +145,14 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
     dataset, space = load_data(config), make_space(config)
     image_shape = tuple(dataset.table.images.shape[1:])
     cost = jax.jit(make_cost(config, space, image_shape, test.ways))
-    if config.meta_test.conv4 or config.search.anchor != "never":
+    of_control = control_space(space)
+    if config.search.anchor != "never" or (config.meta_test.conv4 and of_control is space):
         _check_hand_made(space)
     train_spec, test_spec = _episode_specs(config, dataset)
     latency = load_latency(config.search.latency, space, image_shape)
     _check_limits(config, space, image_shape, latency)
     reordering(config, space)
-    alone = _learner(config, space, image_shape, train.ways, "", config.learner.inner_steps)
+    alone = _alone(config, space, image_shape)
     return Parts(
         mesh=devices,
         dataset=replace(dataset, table=spread(dataset.table, devices)),
@@ -139,7 +162,7 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
         cost=cost,
         latency=latency,
         learner=_taught(config, space, image_shape) if train.distill else alone,
-        control=alone,
+        control=alone if of_control is space else _alone(config, of_control, image_shape),
         strategy=make_search(config, space, image_shape, latency),
         train_spec=train_spec,
         test_spec=test_spec,
@@ -207,6 +230,10 @@ def _check_hand_made(space: SearchSpace) -> None:
         hand_made(space)
     except ValueError as error:
         raise ValueError(f"{error}; add it, or set search.anchor to 'never' and meta_test.conv4 to False") from error
+
+
+def _alone(config, space, image_shape) -> MetaLearner:
+    return _learner(config, space, image_shape, config.train.ways, "", config.learner.inner_steps)
 
 
 def _taught(config, space, image_shape) -> MetaLearner:

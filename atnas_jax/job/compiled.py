@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from atnas_jax.compiler import compile_on
 from atnas_jax.data.cache import cache_folder
 from atnas_jax.devices import gathered, make_mesh, spread
 from atnas_jax.job.faults import device_fault
+from atnas_jax.job.kept import PROGRAMS, kept_program
 
 
 def compiled(
@@ -47,7 +47,7 @@ def compiled(
         if shapes not in programs:
             began = time.perf_counter()
             with _no_collection(), _explained(function.__name__):
-                programs[shapes] = compile_on(mesh, function, args, donate, quickly)
+                programs[shapes] = kept_program(mesh, function, args, donate, quickly)
             seconds = time.perf_counter() - began
             clock["compile_s"] += seconds
             if note is not None:
@@ -112,8 +112,11 @@ def _cores() -> int:
 def keep_compiled() -> None:
     """Keep compiled programs in `compiled/` of the user's cache folder, so that a second start compiles nothing.
 
-    JAX_COMPILATION_CACHE_DIR names another folder; set to "" it keeps none.
+    JAX_COMPILATION_CACHE_DIR names another folder; set to "" it keeps none. Beside what JAX keeps there lie whole
+    programs, see `kept.py`.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    folder = jax.config.jax_compilation_cache_dir
+    os.environ.setdefault(PROGRAMS, os.path.join(folder, "programs") if folder else "")

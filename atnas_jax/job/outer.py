@@ -12,7 +12,7 @@ from atnas_jax.types import Params, PyTree
 def outer_schedule(config: ConfigDict) -> optax.Schedule:
     """Return step -> learning rate of the outer optimiser."""
     rate, steps = config.train.outer_lr, config.train.steps
-    return {"cosine": optax.cosine_decay_schedule(rate, steps), "constant": optax.constant_schedule(rate)}[
+    return {"cosine": optax.cosine_decay_schedule(rate, float(steps)), "constant": optax.constant_schedule(rate)}[
         config.train.schedule
     ]
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from atnas_jax.job.build import Parts, hand_made
+from atnas_jax.job.build import Parts, control_space, hand_made
 from atnas_jax.job.checkpoint import Checkpoints, restore_latest
 from atnas_jax.job.config import stored_config
 from atnas_jax.job.files import read_json, write_whole
@@ -42,9 +42,10 @@ def init_state(config: ConfigDict, parts: Parts) -> RunState:
     """
     seed, warm = config.seed, hand_made(parts.space)[None] if config.search.anchor != "never" else None
     meta = jax.jit(parts.learner.init)(stream(seed, "init"))
-    control = jax.jit(parts.learner.init)(stream(seed, "init control"))
+    control = jax.jit(parts.control.init)(stream(seed, "init control"))
     if config.meta_test.conv4:
-        plain = as_plain(parts.space, hand_made(parts.space), control.params, parts.image_shape)
+        space = control_space(parts.space)
+        plain = as_plain(space, hand_made(space), control.params, parts.image_shape)
         control = control._replace(params=plain)
     search = jax.jit(parts.strategy.init)(stream(seed, "population"), warm)
     return RunState(meta, control, search, jnp.asarray(parts.strategy.best(search)))

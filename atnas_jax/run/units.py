@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.job.budget import all_chunks, searching
-from atnas_jax.job.build import Parts, evaluation_learner, hand_made
+from atnas_jax.job.build import Parts, control_space, evaluation_learner, hand_made
 from atnas_jax.job.checkpoint import finish, open_checkpoints, save
 from atnas_jax.job.command import keep_command
 from atnas_jax.job.compiled import stopwatch
@@ -31,7 +31,7 @@ from atnas_jax.run.metrics import has_metrics, open_metrics
 from atnas_jax.run.preemption import GOES_ON, Stopped, finishes_first
 from atnas_jax.run.steps import make_programs
 from atnas_jax.run.tensorboard import with_tensorboard
-from atnas_jax.space.slots import mask_of
+from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.space.text import to_text
 from atnas_jax.types import Array, MetaState
 
@@ -111,7 +111,7 @@ def search_unit(run: Run, state: RunState, unit: int) -> RunState:
         anchored = config.search.anchor == "always" or not held
         masks = run.programs.draw(state.search, state.meta.step, jnp.float32(share), jnp.asarray(anchored))
     else:
-        masks = alone(run, state.best)
+        masks = alone(run, run.parts.space, state.best)
     state = state._replace(meta=train(run, state.meta, masks, "meta_train", "meta_train_s", to_best(run, state)))
     for _ in range(generations_due(config).count(unit)):
         state = generation(run, state)
@@ -122,13 +122,14 @@ def search_unit(run: Run, state: RunState, unit: int) -> RunState:
 
 def control_unit(run: Run, state: RunState) -> RunState:
     """Train the hand-made network for one chunk: the same recipe and episodes under one mask, and no teacher."""
-    masks = alone(run, hand_made(run.parts.space))
+    space = control_space(run.parts.space)
+    masks = alone(run, space, hand_made(space))
     return state._replace(control=train(run, state.control, masks, "control", "control_s", {}))
 
 
-def alone(run: Run, genotype: Array) -> Array:
-    """Return masks [chunk,T,E,O] that are all of one genotype int32 [E]."""
-    mask = mask_of(run.parts.space, genotype)
+def alone(run: Run, space: SearchSpace, genotype: Array) -> Array:
+    """Return masks [chunk,T,E,O] that are all of one genotype int32 [E] of a space."""
+    mask = mask_of(space, genotype)
     return jnp.broadcast_to(mask, (chunk_of(run.config), run.config.train.tasks, *mask.shape))
 
 

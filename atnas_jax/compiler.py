@@ -18,32 +18,35 @@ HALVES = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,LI
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # of a CPU
 
 
-def compile_on(
-    mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = (), quickly: bool = False
-) -> jax.stages.Compiled:
-    """Return `function` compiled for the mesh, see `on_mesh`, and arguments like these.
+def compile_on(mesh: Mesh, function: Callable, args: tuple) -> jax.stages.Compiled:
+    """Return `function` compiled for the mesh and arguments like these, see `lower_on`."""
+    lowered = lower_on(mesh, function, args)
+    return lowered.compile(compiler_options=options_for(lowered.as_text()))
+
+
+def lower_on(mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = ()) -> jax.stages.Lowered:
+    """Return `function` traced and lowered for the mesh, see `on_mesh`, and arguments like these.
 
     Args:
         mesh: of the devices.
         function: of arrays and pytrees of arrays.
         args: arrays of the shapes that it will be called with, `spread` on the mesh.
         donate: arguments whose buffers may be reused.
-        quickly: on a CPU, compile in little more than half the time what then may run for twice as long.
     """
-    return compile_lowered(lower_on(mesh, function, args, donate), quickly)
-
-
-def lower_on(mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = ()) -> jax.stages.Lowered:
-    """Return `function` traced and lowered; arguments of `compile_on`."""
     whole = replicated(mesh)
     jitted = jax.jit(on_mesh(function, mesh), in_shardings=whole, out_shardings=whole, donate_argnums=donate)
     return jitted.lower(*args)
 
 
-def compile_lowered(lowered: jax.stages.Lowered, quickly: bool = False) -> jax.stages.Compiled:
-    """Return a lowered program compiled; arguments of `compile_on`."""
-    options = compiler_options(halves=jax.default_backend() == "cpu" and "bf16" in lowered.as_text())
-    return lowered.compile(compiler_options=options | QUICKLY if quickly and options else options)
+def options_for(text: str, quickly: bool = False) -> dict[str, str | bool | int]:
+    """Return the options to compile a lowered program with.
+
+    Args:
+        text: of the program.
+        quickly: on a CPU, compile in little more than half the time what then may run for twice as long.
+    """
+    options = compiler_options(halves=jax.default_backend() == "cpu" and "bf16" in text)
+    return options | QUICKLY if quickly and options else options
 
 
 def compiler_options(halves: bool = False) -> dict[str, str]:

@@ -8,10 +8,11 @@ from ml_collections import config_flags
 
 from atnas_jax.bench import latency, report
 from atnas_jax.bench.peak import default_device
-from atnas_jax.job.build import load_data, make_space
+from atnas_jax.job.build import load_data
 from atnas_jax.job.config import check_config
 from atnas_jax.job.files import check_out
 from atnas_jax.job.results import versions
+from atnas_jax.job.spaces import make_space
 from atnas_jax.space.expected import tables_to_dict
 from atnas_jax.space.text import space_to_dict
 from launch import _main

@@ -15,9 +15,10 @@ from ml_collections import config_flags
 
 from atnas_jax.data.images import decode, encode_png
 from atnas_jax.data.sources import read_npz
-from atnas_jax.job.build import make_search, make_space
+from atnas_jax.job.build import make_search
 from atnas_jax.job.config import check_config, setting_names
 from atnas_jax.job.defaults import default_config
+from atnas_jax.job.spaces import make_space
 from atnas_jax.space.cell import CellSpec, cell_space
 from atnas_jax.space.chain import ChainSpec, chain_space
 from atnas_jax.space.text import parse, to_json, to_text

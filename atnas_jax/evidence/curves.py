@@ -13,10 +13,11 @@ from ml_collections import ConfigDict
 
 from atnas_jax.evidence.choose import choose, chooser
 from atnas_jax.evidence.meta_test import Bench, Plan, accuracies_of, score_of
-from atnas_jax.job.build import Parts, control_space, hand_made
+from atnas_jax.job.build import Parts
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.config import evaluation_steps
 from atnas_jax.job.progress import Progress
+from atnas_jax.job.spaces import hand_made
 from atnas_jax.job.state import RunState
 from atnas_jax.meta.average import evaluated
 from atnas_jax.space.text import parse
@@ -35,7 +36,7 @@ def inner_steps_curve(
     """
     rows = {"best": (state.best, evaluated(state.meta), bench.scorers)}
     if config.meta_test.conv4:
-        rows["conv4"] = (hand_made(control_space(parts.space)), evaluated(state.control), bench.control)
+        rows["conv4"] = (hand_made(parts.control.space), evaluated(state.control), bench.control)
 
     def curve(genotype, params, scorer):
         everywhere = _everywhere(config, genotype)

@@ -7,7 +7,7 @@
 | permuted_architecture | that which `adapted` chose for another episode       | adapted to the support               |
 | random_architecture   | mean over several random genotypes                   | adapted to the support               |
 | random_search         | chosen per episode from its support, random draws    | adapted to the support               |
-| conv4                 | the hand-made one, trained alone                     | adapted to the support               |
+| conv4                 | the hand-made one, trained alone, see `Control`      | adapted to the support               |
 | zero_steps            | the shared best genotype                             | head from the support, no inner step |
 | no_adaptation         | the shared best genotype                             | nothing has seen the support         |
 """
@@ -24,17 +24,18 @@ from atnas_jax.devices import AXIS
 from atnas_jax.evaluate import score_each
 from atnas_jax.evidence.choose import choose, chooser, chunks_of, episodes_of
 from atnas_jax.evidence.paired import derangement
-from atnas_jax.job.build import Parts, control_parts, control_space, evaluation_learner, hand_made, normalisations
+from atnas_jax.job.build import Parts, evaluation_learner, normalisations
 from atnas_jax.job.compiled import compiled, stopwatch
 from atnas_jax.job.config import evaluation_steps
 from atnas_jax.job.costs import feasibility
 from atnas_jax.job.progress import Progress
 from atnas_jax.job.results import interval
+from atnas_jax.job.spaces import hand_made
 from atnas_jax.job.state import RunState
 from atnas_jax.meta.average import evaluated
 from atnas_jax.rng import stream
 from atnas_jax.search.variation import random_feasible
-from atnas_jax.space.slots import mask_of
+from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.types import Array, Params
 
 
@@ -58,7 +59,7 @@ class Bench(NamedTuple):
 
     choice: Callable  # see `chooser`
     scorers: dict[str, Callable]  # "inductive" or "transductive", the protocol's own first -> see `make_scorer`
-    control: dict[str, Callable]  # the same for conv4, whose space may be another, see `control_space`
+    control: dict[str, Callable]  # the same for conv4, whose space may be another, see `Control`
     clock: dict[str, float]  # gets the seconds of compilation
 
 
@@ -77,13 +78,11 @@ def open_bench(config: ConfigDict, parts: Parts, progress: Progress) -> Bench:
     def program(function):
         return compiled(function, clock, mesh=parts.mesh, note=progress.note)
 
-    def scorers_of(parts):
-        return {mode: program(make_scorer(config, parts, name)) for mode, name in normalisations(config).items()}
+    def scorers_of(space):
+        return {mode: program(make_scorer(config, parts, space, name)) for mode, name in normalisations(config).items()}
 
-    scorers, of_control = scorers_of(parts), control_parts(config, parts)
-    return Bench(
-        program(chooser(config, parts)), scorers, scorers if of_control is parts else scorers_of(of_control), clock
-    )
+    scorers, own = scorers_of(parts.space), parts.control.space
+    return Bench(program(chooser(config, parts)), scorers, scorers if own is parts.space else scorers_of(own), clock)
 
 
 def meta_test(
@@ -100,14 +99,13 @@ def meta_test(
     chosen, taken = choose_rows(config, parts, state, progress, bench, names)
     plans = {name: plan(config, parts, state, name, chosen) for name in names}
     tables, accuracies = {}, {}
-    of_control = control_parts(config, parts)
     for mode in bench.scorers:
         tables[mode], accuracies[mode] = {}, {}
         for done, (name, row) in enumerate(plans.items()):
-            of_row, scorers = (of_control, bench.control) if name == "conv4" else (parts, bench.scorers)
+            counted, scorers = (parts.control.cost, bench.control) if name == "conv4" else (parts.cost, bench.scorers)
             each = accuracies_of_each(config, parts, row, scorers[mode])
             values = accuracies[mode][name] = np.mean(each, 0)
-            tables[mode][name] = score_of(values) | mean_cost(of_row, row.genotypes) | spread(each)
+            tables[mode][name] = score_of(values) | mean_cost(counted, row.genotypes) | spread(each)
             progress.update("meta_test", (len(tables) - 1) * len(plans) + done + 1, len(bench.scorers) * len(plans),
                             row=name, accuracy=tables[mode][name]["accuracy"])  # fmt: skip
     own, *others = bench.scorers
@@ -154,7 +152,7 @@ def plan(config: ConfigDict, parts: Parts, state: RunState, name: str, chosen: d
         rows = random_feasible(stream(config.seed, "random architectures"), parts.space, number, feasible, 64)
         return Plan(jnp.broadcast_to(rows[:, None], (number, episodes, slots)), weights, steps)
     if name == "conv4":
-        genotype = hand_made(control_space(parts.space))
+        genotype = hand_made(parts.control.space)
         rows = jnp.broadcast_to(genotype, (1, episodes, len(genotype)))
         return Plan(rows, evaluated(state.control), steps)
     rows = jnp.broadcast_to(state.best, (1, episodes, slots))
@@ -168,16 +166,16 @@ def blind(params: Params) -> Params:
     return params | {"head": head | dict.fromkeys({"log_temperature"} & head.keys(), jnp.float32(-jnp.inf))}
 
 
-def make_scorer(config: ConfigDict, parts: Parts, normalisation: str) -> Callable:
-    """Return score(params, genotypes [n,E], index [n], inner steps, table) -> accuracy [n]; it serves all rows."""
+def make_scorer(config: ConfigDict, parts: Parts, space: SearchSpace, normalisation: str) -> Callable:
+    """Return score(params, genotypes [n,E], index [n], inner steps, table) -> accuracy [n], of all of a space."""
     ways = config.protocol.ways
 
     def score(params, genotypes, index, steps, table):
         learner = evaluation_learner(
-            config, parts.space, parts.image_shape, ways, normalisation=normalisation, inner_steps=steps
+            config, space, parts.image_shape, ways, normalisation=normalisation, inner_steps=steps
         )
         episodes = episodes_of(config, parts, index, table)
-        return score_each(learner, params, mask_of(parts.space, genotypes), episodes, axis=AXIS)[0]
+        return score_each(learner, params, mask_of(space, genotypes), episodes, axis=AXIS)[0]
 
     return score
 
@@ -223,9 +221,9 @@ def score_of(accuracies: np.ndarray) -> dict[str, float]:
     return {"accuracy": accuracy, "ci95": ci95, "episodes": len(accuracies)}
 
 
-def mean_cost(parts: Parts, genotypes: Array) -> dict[str, float]:
-    """Return the mean parameters and multiply-adds of genotypes int32 [...,E]."""
-    params, macs = np.asarray(parts.cost(genotypes), np.float64).reshape(-1, 2).mean(0)
+def mean_cost(cost: Callable[[Array], Array], genotypes: Array) -> dict[str, float]:
+    """Return the mean parameters and multiply-adds of genotypes int32 [...,E], which `cost` counts."""
+    params, macs = np.asarray(cost(genotypes), np.float64).reshape(-1, 2).mean(0)
     return {"params": float(params), "macs": float(macs)}
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -17,6 +16,7 @@ from atnas_jax.job.config import evaluation_steps, strategy_options
 from atnas_jax.job.costs import feasibility, gradient_options, load_latency, make_cost, share_of_limits
 from atnas_jax.job.outer import outer_optimiser
 from atnas_jax.job.reorder import reordering
+from atnas_jax.job.spaces import check_hand_made, control_space, make_space
 from atnas_jax.meta.distill import Teacher
 from atnas_jax.meta.learners import make_learner
 from atnas_jax.meta.reptile import PathLength
@@ -26,7 +26,6 @@ from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.rng import stream
 from atnas_jax.search.repair import cheaper, repaired
 from atnas_jax.search.strategies import BY_GRADIENT, make_strategy
-from atnas_jax.space import cell, chain
 from atnas_jax.space.equivalents import equivalents
 from atnas_jax.space.expected import CostTables
 from atnas_jax.space.extremes import largest
@@ -34,6 +33,14 @@ from atnas_jax.space.slots import SearchSpace, mask_of, random_genotypes
 from atnas_jax.types import Array, MetaLearner, Strategy
 
 TRIED = 4096  # random genotypes that tell whether limits leave any
+
+
+class Control(NamedTuple):
+    """The hand-made network that is trained alone, see `control_space`."""
+
+    space: SearchSpace
+    learner: MetaLearner  # of the training episodes, without a teacher
+    cost: Callable[[Array], Array]  # of its space, as that of the run
 
 
 class Parts(NamedTuple):
@@ -47,7 +54,7 @@ class Parts(NamedTuple):
     cost: Callable[[Array], Array]  # genotypes int32 [...,E] -> parameters and multiply-adds int32 [...,2]
     latency: CostTables | None  # of the config's file, milliseconds
     learner: MetaLearner  # of the training episodes
-    control: MetaLearner  # the same without a teacher, for the network of `control_space` trained alone
+    control: Control
     strategy: Strategy  # across tasks
     train_spec: EpisodeSpec
     test_spec: EpisodeSpec
@@ -66,46 +73,6 @@ def load_data(config: ConfigDict) -> DataSet:
         cache_dir=data.cache_dir or None,
         **options,
     )
-
-
-def make_space(config: ConfigDict) -> SearchSpace:
-    """Build the search space that a config describes."""
-    if config.space.family == "chain":
-        given = config.space.chain.to_dict()
-        ops = tuple(given.pop("ops"))
-        blocks = (ops,) * len(given["strides"]) if isinstance(ops[0], str) else tuple(map(tuple, ops))
-        lists = {name: tuple(given[name]) for name in ("widths", "depths", "strides")}
-        return chain.chain_space(chain.ChainSpec(ops=blocks, **{**given, **lists}))
-    given = config.space.cell.to_dict()
-    lists = {name: tuple(given[name]) for name in ("ops", "reductions")}
-    return cell.cell_space(cell.CellSpec(**{**given, **lists}))
-
-
-def hand_made(space: SearchSpace) -> Array:
-    """Return the genotype int32 [E] of the hand-made network of a space, Conv4 for a chain of four blocks."""
-    return jnp.asarray({"chain": chain, "cell": cell}[space.family].hand_made(space))
-
-
-def control_space(space: SearchSpace) -> SearchSpace:
-    """Return the space whose hand-made network is the control, trained alone: the given one, as a rule.
-
-    A chain of more than four blocks has a hand-made network deeper than Conv4, so its control is in a space of Conv4
-    alone: four blocks of 3x3 convolutions of the largest width, each of which halves the image.
-    """
-    if space.family != "chain" or len(space.spec.ops) <= 4:
-        return space
-    return chain.chain_space(
-        chain.ChainSpec((("conv3",),) * 4, space.spec.widths[-1:], (4,), (2,) * 4, space.spec.downsample)
-    )
-
-
-def control_parts(config: ConfigDict, parts: Parts) -> Parts:
-    """Return what the control is scored and counted with: the parts of the run in `control_space`."""
-    space = control_space(parts.space)
-    if space is parts.space:
-        return parts
-    cost = jax.jit(make_cost(config, space, parts.image_shape, config.protocol.ways))
-    return parts._replace(space=space, cost=cost, latency=None, learner=parts.control)
 
 
 def evaluation_learner(
@@ -145,9 +112,7 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
     dataset, space = load_data(config), make_space(config)
     image_shape = tuple(dataset.table.images.shape[1:])
     cost = jax.jit(make_cost(config, space, image_shape, test.ways))
-    of_control = control_space(space)
-    if config.search.anchor != "never" or (config.meta_test.conv4 and of_control is space):
-        _check_hand_made(space)
+    check_hand_made(config, space)
     train_spec, test_spec = _episode_specs(config, dataset)
     latency = load_latency(config.search.latency, space, image_shape)
     _check_limits(config, space, image_shape, latency)
@@ -162,7 +127,7 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
         cost=cost,
         latency=latency,
         learner=_taught(config, space, image_shape) if train.distill else alone,
-        control=alone if of_control is space else _alone(config, of_control, image_shape),
+        control=_control(config, space, image_shape, alone, cost),
         strategy=make_search(config, space, image_shape, latency),
         train_spec=train_spec,
         test_spec=test_spec,
@@ -225,11 +190,12 @@ def _episode_specs(config: ConfigDict, dataset: DataSet) -> tuple[EpisodeSpec, E
     return trained, tested
 
 
-def _check_hand_made(space: SearchSpace) -> None:
-    try:
-        hand_made(space)
-    except ValueError as error:
-        raise ValueError(f"{error}; add it, or set search.anchor to 'never' and meta_test.conv4 to False") from error
+def _control(config, space, image_shape, alone, cost) -> Control:
+    own = control_space(space)
+    if own is space:
+        return Control(space, alone, cost)
+    counted = jax.jit(make_cost(config, own, image_shape, config.protocol.ways))
+    return Control(own, _alone(config, own, image_shape), counted)
 
 
 def _alone(config, space, image_shape) -> MetaLearner:

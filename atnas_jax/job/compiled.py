@@ -34,7 +34,7 @@ def compiled(
         donate: arguments whose buffers may be reused.
         mesh: of the devices that it runs on, see `on_mesh`; None is the first alone.
         note: is told, before the first call runs, what it was to compile and how much memory the run will take.
-        quickly: see `compile_on`.
+        quickly: see `options_for`.
 
     Raises:
         Fault, by the call: it does not compile, or the device has not the memory for it.
@@ -113,10 +113,10 @@ def keep_compiled() -> None:
     """Keep compiled programs in `compiled/` of the user's cache folder, so that a second start compiles nothing.
 
     JAX_COMPILATION_CACHE_DIR names another folder; set to "" it keeps none. Beside what JAX keeps there lie whole
-    programs, see `kept.py`.
+    programs, see `kept.py`, if the folder is of a file system.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
-    folder = jax.config.jax_compilation_cache_dir
-    os.environ.setdefault(PROGRAMS, os.path.join(folder, "programs") if folder else "")
+    folder = jax.config.jax_compilation_cache_dir or ""
+    os.environ[PROGRAMS] = os.path.join(folder, "programs") if folder and "://" not in folder else ""

@@ -1,14 +1,15 @@
-"""What a function is made of, as a digest: equal in another process if and only if the function is made the same.
+"""What a function is made of, as a digest that is the same in another process.
 
-| of              | what counts                                                                  |
-|-----------------|------------------------------------------------------------------------------|
+| of              | what counts                                                                    |
+|-----------------|--------------------------------------------------------------------------------|
 | function        | where it is written, its bytecode, defaults and the values that it closes over |
-| wrapped, partial| what it wraps, with the values bound to it                                   |
-| dataclass       | type and fields; a data set has its fingerprint                              |
-| container, array| type, lengths and all values                                                 |
-| class, module   | its name                                                                     |
+| partial, method | the function, with the values bound to it                                      |
+| jit, custom_vjp | the functions that it wraps, not its options                                   |
+| dataclass       | type and fields; of a data set, its fingerprint                                |
+| container, array| type, lengths and all values                                                   |
+| class, module   | its name                                                                       |
 
-The text of what a function calls by a global name does not count: that is the source of the package, see `kept.py`.
+What a function calls by a global name does not count, nor what else is written in its source: see `kept.py`.
 """
 
 import dataclasses
@@ -23,18 +24,16 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from atnas_jax.data.table import DataSet
+
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, np.generic, np.dtype, type(Ellipsis))
 
 
-class _Unknown(TypeError):
-    pass
-
-
 def identity(value: Any) -> str | None:
-    """Return the digest of a function or value, None where something in it is of a kind that this does not know."""
+    """Return the digest of a function or value, None where something in it cannot be told."""
     try:
         return _digest(value, {})
-    except _Unknown:
+    except Exception:  # a kind not known here, an array that is gone, a depth without end: whoever asks does without
         return None
 
 
@@ -46,13 +45,13 @@ def _digest(value: Any, met: dict[int, tuple[str, Any]]) -> str:
         met[id(value)] = f"cycle {len(met)}", value
         told = hashlib.sha256()
         for part in _parts(value):
-            told.update(part if isinstance(part, bytes) else (_digest(part, met) + "\n").encode())
+            told.update((_digest(part, met) + "\n").encode())
         met[id(value)] = told.hexdigest(), value
     return met[id(value)][0]
 
 
 def _parts(value: Any) -> list[Any]:
-    """Return what makes a value: bytes as they are, and other values; each in a fixed order."""
+    """Return the values that make a value, in a fixed order."""
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     for types_, parts in _KINDS:
         if isinstance(value, types_):
@@ -61,7 +60,7 @@ def _parts(value: Any) -> list[Any]:
         return [kind, *_of_dataclass(value)]
     if hasattr(value, "__wrapped__"):  # of jax.jit, functools.cache
         return [kind, value.__wrapped__]
-    raise _Unknown(kind)
+    raise TypeError(kind)
 
 
 def _of_function(value: types.FunctionType) -> list[Any]:
@@ -77,15 +76,15 @@ def _content(cell: types.CellType) -> Any:
 
 
 def _of_dataclass(value: Any) -> list[Any]:
-    if hasattr(value, "fingerprint"):
-        return [value.fingerprint]
     # The parent of a Flax module is where it was made, which is no part of it.
     return [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.name != "parent"]
 
 
 def _of_array(value: Any) -> list[Any]:
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return [str(jax.random.key_impl(value)), jax.random.key_data(value)]
     array = np.asarray(value)
-    return [array.shape, str(array.dtype), np.ascontiguousarray(array).tobytes()]
+    return [array.shape, str(array.dtype), hashlib.sha256(np.ascontiguousarray(array)).hexdigest()]
 
 
 _KINDS: tuple[tuple[Any, Callable[[Any], list[Any]]], ...] = (
@@ -93,8 +92,12 @@ _KINDS: tuple[tuple[Any, Callable[[Any], list[Any]]], ...] = (
     (types.CodeType, lambda value: [value.co_firstlineno, value.co_code, value.co_names, value.co_consts]),
     (types.MethodType, lambda value: [value.__func__, value.__self__]),
     (functools.partial, lambda value: [value.func, value.args, value.keywords]),
-    ((type, types.BuiltinFunctionType), lambda value: [value.__module__, value.__qualname__]),
+    (types.BuiltinFunctionType, lambda value: [value.__module__, value.__qualname__, value.__self__]),
+    (type, lambda value: [value.__module__, value.__qualname__]),
     (types.ModuleType, lambda value: [value.__name__]),
+    (jax.custom_vjp, lambda value: [value.fun, value.fwd, value.bwd]),
+    (jax.custom_jvp, lambda value: [value.fun, value.jvp]),
+    (DataSet, lambda value: [value.fingerprint]),
     (Mesh, lambda value: [value.axis_names, value.devices.shape, [str(device) for device in value.devices.flat]]),
     (ConfigDict, lambda value: [value.to_dict()]),
     (Mapping, lambda value: [[*pair] for pair in value.items()]),

@@ -6,7 +6,7 @@ over (`identity.py`), the source that it runs through, the versions, the machine
 that finds nothing, as after any edit, the second does: the text, which most edits leave as it was.
 
 The first name cannot see that a function was replaced in a process that runs. So programs are kept by commands alone,
-which say where (`PROGRAMS`), and not by whoever calls the package from Python.
+which say where (`PROGRAMS`), and not by whoever calls the package from Python; and not by one of several processes.
 """
 
 import contextlib
@@ -16,63 +16,76 @@ import importlib.metadata
 import os
 import pickle
 import platform
+import re
+import site
 import sys
 import sysconfig
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
-from atnas_jax.compiler import compile_lowered, lower_on
+from atnas_jax.compiler import lower_on, options_for
 from atnas_jax.job.identity import identity
 
 PROGRAMS = "ATNAS_PROGRAMS"  # variable of the environment: the folder; "" or absent keeps none
 _VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
-_ELSEWHERE = ("cache", "log", "traceback", "profil", "coordinator", "distributed")  # settings that change no program
+_ELSEWHERE = ("jax_compilation_cache", "jax_persistent_cache", "jax_enable_compilation_cache", "jax_log")
+_IMPORTED = time.time() - 0.1  # what is written later may not be what runs here; file systems have coarse clocks
 
 
 def kept_program(
-    mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...], quickly: bool
+    mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = (), quickly: bool = False
 ) -> jax.stages.Compiled:
-    """Return `compile_on` of these arguments, of an earlier process where one kept it.
+    """Return a function compiled, by an earlier process where one kept it.
 
     A file that cannot be read is as good as none, and a program that cannot be written is compiled at every start.
+
+    Args:
+        mesh, function, args, donate: see `compiler.lower_on`.
+        quickly: see `compiler.options_for`.
     """
-    folder, own = os.environ.get(PROGRAMS, ""), None
-    keeps = bool(folder) and jax.process_count() == 1
-    leaves, tree = jax.tree.flatten(args)
-    shapes = [(jnp.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves]
-    called = (shapes, str(tree), [str(one) for one in mesh.devices.flat], mesh.shape_tuple, donate, quickly)
-    if keeps and (made := identity(function)) is not None:
-        own = _file(folder, function, made, _source(), _surroundings(), called)
-        if (program := _loaded(own, mesh, args)) is not None:
-            return program
+    folder, first = os.environ.get(PROGRAMS, ""), None
+    keeps = bool(folder) and jax.config.jax_enable_compilation_cache and jax.process_count() == 1
+    if keeps:
+        around = (_called(mesh, args, donate, quickly), _machine(), _settings())
+        if None not in (made := (identity(function), _source())):
+            first = _file(folder, function, made, around)
+            if (program := _loaded(first, mesh, args)) is not None:
+                return program
     lowered = lower_on(mesh, function, args, donate)
+    text = lowered.as_text()
+    options = options_for(text, quickly)
     if not keeps:
-        return compile_lowered(lowered, quickly)
-    shared = _file(folder, function, lowered.as_text(), _surroundings(), called)
-    program = _loaded(shared, mesh, args)
-    if program is None:
+        return lowered.compile(compiler_options=options)
+    second = _file(folder, function, text, options, pickle.dumps(lowered.out_tree), around)
+    if (program := _loaded(second, mesh, args)) is None:
         with _without_cache():
-            program = compile_lowered(lowered, quickly)
-        _keep(shared, program)
-    if own is not None:
-        _link(own, shared)
+            program = lowered.compile(compiler_options=options)
+        _keep(second, program)
+    if first is not None:
+        _link(first, second)
     return program
 
 
 def _file(folder: str, function: Callable, *told: Any) -> Path:
-    return Path(folder) / f"{function.__name__}-{hashlib.sha256(repr(told).encode()).hexdigest()}"
+    name = re.sub(r"\W", "", function.__name__)
+    return Path(folder) / f"{name}-{hashlib.sha256(repr(told).encode()).hexdigest()}"
 
 
 def _loaded(file: Path, mesh: Mesh, args: tuple) -> jax.stages.Compiled | None:
     try:
-        payload, results = pickle.loads(file.read_bytes())
+        content = file.read_bytes()
+        digest, kept = content[:32], content[32:]
+        if hashlib.sha256(kept).digest() != digest:
+            return None
+        payload, results = pickle.loads(kept)
         given, devices = jax.tree.structure((args, {})), list(mesh.devices.flat)
         return serialize_executable.deserialize_and_load(payload, given, results, devices[0].client, devices)
     except Exception:  # of the disk, of pickle or of XLA: it is compiled instead, which says what is wrong in earnest
@@ -82,17 +95,23 @@ def _loaded(file: Path, mesh: Mesh, args: tuple) -> jax.stages.Compiled | None:
 def _keep(file: Path, program: jax.stages.Compiled) -> None:
     with contextlib.suppress(Exception):  # a full disk, a program that XLA cannot write: the run goes on without
         payload, _, results = serialize_executable.serialize(program)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(f".{os.getpid()}")
-        unfinished.write_bytes(pickle.dumps((payload, results)))
-        unfinished.replace(file)
+        kept = pickle.dumps((payload, results))
+        with _in_place_of(file) as unfinished:
+            unfinished.write_bytes(hashlib.sha256(kept).digest() + kept)
 
 
 def _link(name: Path, file: Path) -> None:
-    with contextlib.suppress(OSError):
-        unfinished = name.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError), _in_place_of(name) as unfinished:  # a file system without links: traced again
         unfinished.symlink_to(file.name)
-        unfinished.replace(name)
+
+
+@contextlib.contextmanager
+def _in_place_of(file: Path) -> Iterator[Path]:
+    """Give a path that becomes the file if all goes well, so that nobody ever reads a half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix="unfinished-") as own:
+        yield Path(own) / file.name
+        (Path(own) / file.name).replace(file)
 
 
 @contextlib.contextmanager
@@ -108,26 +127,46 @@ def _without_cache() -> Iterator[None]:
         compilation_cache.reset_cache()
 
 
+def _called(mesh: Mesh, args: tuple, donate: tuple[int, ...], quickly: bool) -> tuple[Any, ...]:
+    leaves, tree = jax.tree.flatten(args)
+    types = [(str(kind := jax.typeof(leaf)), kind.weak_type) for leaf in leaves]
+    devices = [(str(one), one.device_kind, getattr(one, "compute_capability", "")) for one in mesh.devices.flat]
+    return types, str(tree), devices, mesh.shape_tuple, donate, quickly
+
+
 @functools.cache
-def _source() -> str:
-    """Return a digest of this package, and of every module that is loaded and not of an installed library."""
-    installed = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    loaded = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
-    files = {str(path) for path in Path(__file__).parents[1].rglob("*.py")}
-    files |= {path for path in loaded if path.endswith(".py") and not path.startswith(installed)}
+def _source() -> str | None:
+    """Return a digest of this package, and of every module that is loaded and not of an installed library.
+
+    None where one of them cannot be read, or was written after this process began.
+    """
+    paths = (*map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")), site.getusersitepackages())
+    installed = [Path(path) for path in (*paths, *site.getsitepackages())]
+    loaded = {Path(name) for one in list(sys.modules.values()) if (name := getattr(one, "__file__", None))}
+    files = {path for path in loaded if path.suffix == ".py" and not any(map(path.is_relative_to, installed))}
     told = hashlib.sha256()
-    for path in sorted(files):
-        told.update(path.encode() + Path(path).read_bytes())
+    try:
+        for path in sorted(files | set(Path(__file__).parents[1].rglob("*.py"))):
+            if path.stat().st_mtime > _IMPORTED:
+                return None
+            told.update(f"{path} {path.stat().st_size} ".encode() + path.read_bytes())
+    except OSError:
+        return None
     return told.hexdigest()
 
 
 @functools.cache
-def _surroundings() -> tuple[Any, ...]:
-    """Return the versions, the settings of JAX and the machine."""
+def _machine() -> tuple[Any, ...]:
+    """Return the versions of all that is installed, and what the processor can do."""
     versions = sorted(f"{found.name} {found.version}" for found in importlib.metadata.distributions())
-    settings = sorted((k, str(v)) for k, v in jax.config.values.items() if not any(word in k for word in _ELSEWHERE))
-    machine = (platform.python_version(), platform.machine(), jax.devices()[0].client.platform_version, _cpu_flags())
-    return versions, settings, machine, [os.environ.get(name) for name in _VARIABLES]
+    return versions, platform.python_version(), platform.machine(), _cpu_flags()
+
+
+def _settings() -> tuple[Any, ...]:
+    settings = sorted(
+        (name, str(value)) for name, value in jax.config.values.items() if not name.startswith(_ELSEWHERE)
+    )
+    return settings, jax.devices()[0].client.platform_version, [os.environ.get(name) for name in _VARIABLES]
 
 
 def _cpu_flags() -> str:

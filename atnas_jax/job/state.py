@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from atnas_jax.job.build import Parts, control_space, hand_made
+from atnas_jax.job.build import Parts
 from atnas_jax.job.checkpoint import Checkpoints, restore_latest
 from atnas_jax.job.config import stored_config
 from atnas_jax.job.files import read_json, write_whole
 from atnas_jax.job.plain import as_plain
 from atnas_jax.job.processes import by_first, of_first
+from atnas_jax.job.spaces import hand_made
 from atnas_jax.rng import stream
 from atnas_jax.types import Array, MetaState, PyTree
 
@@ -29,7 +30,7 @@ class RunState(NamedTuple):
     """All arrays of a run; keys are never among them, see `rng.py`."""
 
     meta: MetaState  # the supernet
-    control: MetaState  # the hand-made network, trained alone
+    control: MetaState  # the hand-made network trained alone, in `Parts.control.space`
     search: PyTree  # of the strategy
     best: Array  # int32 [E], the shared best genotype; ranked again at the end
 
@@ -42,10 +43,10 @@ def init_state(config: ConfigDict, parts: Parts) -> RunState:
     """
     seed, warm = config.seed, hand_made(parts.space)[None] if config.search.anchor != "never" else None
     meta = jax.jit(parts.learner.init)(stream(seed, "init"))
-    control = jax.jit(parts.control.init)(stream(seed, "init control"))
+    control = jax.jit(parts.control.learner.init)(stream(seed, "init control"))
     if config.meta_test.conv4:
-        space = control_space(parts.space)
-        plain = as_plain(space, hand_made(space), control.params, parts.image_shape)
+        own = parts.control.space
+        plain = as_plain(own, hand_made(own), control.params, parts.image_shape)
         control = control._replace(params=plain)
     search = jax.jit(parts.strategy.init)(stream(seed, "population"), warm)
     return RunState(meta, control, search, jnp.asarray(parts.strategy.best(search)))

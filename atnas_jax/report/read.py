@@ -9,10 +9,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.evidence import shown
-from atnas_jax.job.build import make_space
 from atnas_jax.job.command import kept_command
 from atnas_jax.job.config import stored_config
 from atnas_jax.job.files import read_json, read_rows
+from atnas_jax.job.spaces import make_space
 from atnas_jax.novel import meta_network
 from atnas_jax.run.generations import read_generations
 from atnas_jax.space.slots import SearchSpace

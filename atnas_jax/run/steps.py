@@ -13,12 +13,13 @@ from atnas_jax.data.table import ClassTable
 from atnas_jax.devices import AXIS, TASKS, agreed
 from atnas_jax.evaluate import drop_infeasible, mask_gradient
 from atnas_jax.job.budget import architecture_steps, searching
-from atnas_jax.job.build import Parts, hand_made
+from atnas_jax.job.build import Parts
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.config import chunk_of
 from atnas_jax.job.costs import costs_of, feasibility, fitness_factor
 from atnas_jax.job.proxy import make_score
 from atnas_jax.job.reorder import reordering
+from atnas_jax.job.spaces import hand_made
 from atnas_jax.race import fitness_of, race
 from atnas_jax.rng import stream
 from atnas_jax.search.gradient import log_probability, training_masks
@@ -117,13 +118,13 @@ def make_programs(
 
     shared = config.train.masks_per_task
     training = trainer(parts.learner, shared, reordering(config, space))
-    # What only the supernet's training has; the control trains on T tasks, under one mask.
-    plain = shared == 1 and not search_config.reorder_channels and parts.control is parts.learner
+    # What only the supernet's training has; the control trains on T tasks, under one mask, maybe of another space.
+    plain = shared == 1 and not search_config.reorder_channels and parts.control.learner is parts.learner
     brief = functools.partial(compiled, clock=clock, mesh=parts.mesh, quickly=True)  # runs for a moment, now and then
     learns = search_config.strategy in GUIDED or search_config.prefilter != "none"
     return Programs(
         training,
-        training if plain else trainer(parts.control, 1, lambda meta: meta),
+        training if plain else trainer(parts.control.learner, 1, lambda meta: meta),
         brief(make_draw(config, parts)),
         compiled(ask, clock, mesh=parts.mesh) if learns else brief(ask),
         brief(random),

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.job.budget import all_chunks, searching
-from atnas_jax.job.build import Parts, control_space, evaluation_learner, hand_made
+from atnas_jax.job.build import Parts, evaluation_learner
 from atnas_jax.job.checkpoint import finish, open_checkpoints, save
 from atnas_jax.job.command import keep_command
 from atnas_jax.job.compiled import stopwatch
@@ -24,6 +24,7 @@ from atnas_jax.job.files import warn
 from atnas_jax.job.outer import outer_schedule
 from atnas_jax.job.processes import anywhere, by_first, first_only, is_first
 from atnas_jax.job.progress import Progress
+from atnas_jax.job.spaces import hand_made
 from atnas_jax.job.state import RunState, init_state, restore_run
 from atnas_jax.run.generation import LEDGER, Run, generation, rank_again, spent
 from atnas_jax.run.generations import keep_generations
@@ -122,8 +123,8 @@ def search_unit(run: Run, state: RunState, unit: int) -> RunState:
 
 def control_unit(run: Run, state: RunState) -> RunState:
     """Train the hand-made network for one chunk: the same recipe and episodes under one mask, and no teacher."""
-    space = control_space(run.parts.space)
-    masks = alone(run, space, hand_made(space))
+    own = run.parts.control.space
+    masks = alone(run, own, hand_made(own))
     return state._replace(control=train(run, state.control, masks, "control", "control_s", {}))
 
 

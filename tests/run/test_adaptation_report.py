@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atnas_jax.job.build import make_space
+from atnas_jax.job.spaces import make_space
 from atnas_jax.novel.adapt import Adapted
 from atnas_jax.novel.adapt_folder import KEPT, keep_queries, write_outcome
 from atnas_jax.novel.adapted_network import AdaptedNetwork

@@ -130,7 +130,7 @@ def test_scores_are_those_of_fixed_meta_valid_episodes(tiny):
     """Equal to the evaluator's on the same episodes; other splits have no say, and a chunk of them changes nothing."""
     config = tiny()
     parts = build(config)
-    params = jax.jit(parts.control.init)(jax.random.key(0)).params
+    params = jax.jit(parts.control.learner.init)(jax.random.key(0)).params
     accuracy, loss = make_scores(config, parts, 6, {"compile_s": 0.0})(params, NARROW)
     episodes = fixed_episodes(
         parts.dataset.fingerprint, "meta_valid", 0, FIRST + jnp.arange(6), parts.dataset.table, parts.test_spec,

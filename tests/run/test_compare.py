@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from atnas_jax.job.build import make_search, make_space, share_of_limits
+from atnas_jax.job.build import make_search, share_of_limits
 from atnas_jax.job.defaults import default_config
+from atnas_jax.job.spaces import make_space
 from atnas_jax.search.categorical import mode
 from atnas_jax.search.reinforce import reinforce, reinforce_rule
 from atnas_jax.search.tables import all_genotypes, better_left, cost_of, lookup, report

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from atnas_jax.evidence.evidence import Asked
-from atnas_jax.job.build import build, control_space
+from atnas_jax.job.build import build
+from atnas_jax.job.spaces import control_space
 from atnas_jax.job.state import init_state
 from atnas_jax.run.search import across_task_search, test_again
 from atnas_jax.space.chain import ChainSpec, chain_space, hand_made
@@ -53,10 +54,10 @@ def test_the_searched_network_is_another(found):
 def test_a_chain_of_four_blocks_has_its_own_hand_made_network_as_control(tiny):
     config = tiny({})
     parts = build(config)
-    assert control_space(parts.space) is parts.space and parts.control is parts.learner
+    assert control_space(parts.space) is parts.space is parts.control.space
+    assert parts.control.learner is parts.learner
     config.space.chain.update(DEEPER)
     config.search.anchor = "never"
     parts = build(config)
-    assert parts.control is not parts.learner
     kernels = init_state(config, parts).control.params["body"]
     assert {name: set(block) for name, block in kernels.items()} == {f"block{b}": {"conv3", "norm"} for b in range(4)}

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from atnas_jax.job.budget import rungs_of
-from atnas_jax.job.build import build, hand_made
+from atnas_jax.job.build import build
 from atnas_jax.job.costs import load_latency
+from atnas_jax.job.spaces import hand_made
 from atnas_jax.job.state import init_state
 from atnas_jax.novel.meta_network import MetaNetwork, load_meta_network, save_meta_network
 from atnas_jax.run.steps import make_programs

@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from atnas_jax.job.build import build, make_search, make_space
+from atnas_jax.job.build import build, make_search
 from atnas_jax.job.config import check_config
 from atnas_jax.job.progress import make_progress
+from atnas_jax.job.spaces import make_space
 from atnas_jax.rng import stream
 from atnas_jax.run.units import run_units
 from atnas_jax.space.text import parse

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atnas_jax.devices import make_mesh
+from atnas_jax.devices import make_mesh, spread
 from atnas_jax.job import kept
 from atnas_jax.job.compiled import compiled
 
@@ -34,10 +34,25 @@ def times(factor, *unused):
     return product
 
 
+def over(function):
+    def program(x):
+        return function(x)
+
+    return program
+
+
+def drawing(seed):
+    key = jax.random.key(seed)
+    return lambda x: x + jax.random.uniform(key)
+
+
 def run(factor, number=1, *unused):
     """Return the result of a program made anew, and how often it was traced."""
     before, x = len(TRACED), np.arange(1.0, 4.0, dtype=np.float32) * number
-    found = compiled(times(factor, *unused), {"compile_s": 0.0}, donate=(0,), mesh=make_mesh(2))({"x": x})
+    mesh = make_mesh(2)
+    given = spread({"x": x}, mesh)
+    found = compiled(times(factor, *unused), {"compile_s": 0.0}, donate=(0,), mesh=mesh)(given)
+    assert given["x"].is_deleted()  # kept or not, the program reuses what was donated
     return found, len(TRACED) - before
 
 
@@ -58,22 +73,50 @@ def test_another_closure_is_another_program(folder):
 
 def test_the_same_text_by_another_closure_is_traced_and_not_compiled(folder, monkeypatch):
     run(2.0, 1, "one")
-    monkeypatch.setattr(kept, "compile_lowered", None)
+    monkeypatch.setattr(kept, "_without_cache", None)
     assert [run(2.0, 1, "another")[1] for _ in range(2)] == [1, 0]
+
+
+@pytest.mark.parametrize("results", [lambda x: [x], lambda x: (x,), lambda x: {"a": x, "b": None}, lambda x: {"a": x}])
+def test_results_of_another_structure_are_those_of_another_program(folder, results):
+    for other in (lambda x: [x], results):
+        found = compiled(over(other), {"compile_s": 0.0})(2.0)
+        assert jax.tree.structure(found) == jax.tree.structure(other(2.0))
+
+
+def test_other_options_are_another_program(folder, monkeypatch):
+    numbers = []
+    for options in ({}, {"xla_cpu_enable_fast_math": True}):
+        monkeypatch.setattr(kept, "options_for", lambda *_, options=options: options)
+        compiled(over(jnp.sin), {"compile_s": 0.0})(2.0)
+        monkeypatch.setattr(kept, "identity", lambda _: None)
+        numbers.append(sum(not file.is_symlink() for file in folder.iterdir()))
+    assert numbers == [1, 2]
+
+
+def test_a_typed_key_in_a_closure_is_told_apart(folder):
+    found = [float(compiled(over(drawing(seed)), {"compile_s": 0.0})(0.0)) for seed in (0, 1, 0)]
+    assert found[0] == found[2] != found[1]
 
 
 def test_what_cannot_be_told_is_kept_by_its_text_alone(folder, monkeypatch):
     run(2.0, 1, object())
-    monkeypatch.setattr(kept, "compile_lowered", None)
+    monkeypatch.setattr(kept, "_without_cache", None)
     assert [run(2.0, 1, object())[1] for _ in range(2)] == [1, 1]
 
 
 def test_a_file_that_is_damaged_is_made_again(folder):
-    run(2.0)
-    for file in folder.iterdir():
-        if not file.is_symlink():
-            file.write_bytes(file.read_bytes()[:100])
-    assert [run(2.0)[1] for _ in range(2)] == [1, 0]
+    for damage in (lambda content: content[:100], lambda content: content[:-9] + b"?" + content[-8:]):
+        run(2.0)
+        for file in folder.iterdir():
+            if not file.is_symlink():
+                file.write_bytes(damage(file.read_bytes()))
+        assert [run(2.0)[1] for _ in range(2)] == [1, 0]
+
+
+def test_source_that_was_written_after_the_start_is_not_taken_for_what_runs(folder, monkeypatch):
+    monkeypatch.setattr(kept, "_source", lambda: None)
+    assert [run(2.0)[1] for _ in range(2)] == [1, 1]
 
 
 def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path, monkeypatch):
@@ -90,31 +133,36 @@ def test_python_keeps_nothing_unless_it_is_told(monkeypatch):
 
 
 SCRIPT = """
+import os
+import sys
 import jax
+import other
 from atnas_jax.job.compiled import compiled, keep_compiled
-from other import factor
-
-traced = []
 
 def program(x):
     print("traced", end=" ")
-    return factor() * x
+    return other.factor() * x
 
 keep_compiled()
+if sys.argv[1:]:
+    os.utime(other.__file__)
 print(float(compiled(program, {"compile_s": 0.0})(2.0)))
 """
 
 
 def test_another_process_loads_it_unless_a_source_was_edited(tmp_path):
-    def said(factor, **variables):
+    def said(factor, *edited, **variables):
         (tmp_path / "other.py").write_text(f"def factor():\n    return {factor}\n")
         environment = {k: v for k, v in os.environ.items() if k != kept.PROGRAMS}
         environment |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "PYTHONDONTWRITEBYTECODE": "1"}
         environment |= {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")} | variables
         script = tmp_path / "script.py"
         script.write_text(SCRIPT)
-        return subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            [sys.executable, script, *edited], env=environment, capture_output=True, text=True
+        ).stdout.strip()
 
     assert [said(3), said(3)] == ["traced 6.0", "6.0"]
     assert [said(10), said(10)] == ["traced 20.0", "20.0"]
+    assert said(10, "edited") == "traced 20.0"  # while it ran, after it was imported
     assert said(10, JAX_COMPILATION_CACHE_DIR="") == "traced 20.0"

@@ -16,10 +16,11 @@ from atnas_jax.evidence import meta_test as module
 from atnas_jax.evidence.choose import chooser, warm_population
 from atnas_jax.evidence.meta_test import make_scorer, meta_test, plan
 from atnas_jax.job.budget import rungs_of
-from atnas_jax.job.build import build, evaluation_learner, hand_made
+from atnas_jax.job.build import build, evaluation_learner
 from atnas_jax.job.checkpoint import open_checkpoints, restore_latest
 from atnas_jax.job.defaults import ROWS
 from atnas_jax.job.progress import make_progress
+from atnas_jax.job.spaces import hand_made
 from atnas_jax.job.state import init_state
 from atnas_jax.rng import stream
 from atnas_jax.run.steps import make_programs
@@ -217,7 +218,7 @@ def test_the_program_of_an_inductive_row_scores_each_query_alone(finished, searc
 
     monkeypatch.setattr(module, "episodes_of", moved)
     monkeypatch.setattr(evaluate, "accuracy", lambda logits, labels: logits)  # what the program makes accuracies of
-    score = make_scorer(finished.config, parts, normalisation)
+    score = make_scorer(finished.config, parts, parts.space, normalisation)
     genotypes = jnp.broadcast_to(state.best, (6, len(state.best)))
 
     def logits(change):
@@ -261,7 +262,7 @@ def test_each_program_reads_the_images_of_its_own_split_alone(finished, searched
         return programs.fitness(state.meta.params, population, order, rungs, jnp.int32(0), table)
 
     def tested(table):
-        score = make_scorer(finished.config, parts, "support")
+        score = make_scorer(finished.config, parts, parts.space, "support")
         genotypes = jnp.broadcast_to(state.best, (6, len(state.best)))
         return jax.jit(on_mesh(score, parts.mesh))(state.meta.params, genotypes, jnp.arange(6), jnp.int32(1), table)
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import yaml
 
-from atnas_jax.compiler import compile_on
 from atnas_jax.job import compiled, processes
 from atnas_jax.job.budget import rungs_of
 from atnas_jax.job.build import build
 from atnas_jax.job.faults import Fault
+from atnas_jax.job.kept import kept_program
 from atnas_jax.job.processes import anywhere, by_first, check_same, first_only, join, of_first, together
 from atnas_jax.job.progress import Progress
 from atnas_jax.run import search
@@ -74,12 +74,12 @@ def began(undisturbed, tmp_path_factory):
     workdir, texts = tmp_path_factory.mktemp("began"), {}
 
     def compile_and_keep(mesh, function, *given):
-        program = compile_on(mesh, function, *given)
+        program = kept_program(mesh, function, *given)
         texts[function.__name__] = program.as_text()
         return program
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "compile_on", compile_and_keep)
+        patch.setattr(compiled, "kept_program", compile_and_keep)
         _stopped_after(3, patch, undisturbed[0], workdir, "tasks:2,population:2")
     return workdir, texts
 

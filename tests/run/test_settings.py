@@ -9,9 +9,10 @@ import pytest
 
 from atnas_jax.devices import on_mesh
 from atnas_jax.evidence.choose import chooser
-from atnas_jax.job.build import build, evaluation_learner, make_space
+from atnas_jax.job.build import build, evaluation_learner
 from atnas_jax.job.config import check_config
 from atnas_jax.job.proxy import make_proxy
+from atnas_jax.job.spaces import make_space
 from atnas_jax.job.state import init_state
 from atnas_jax.meta.held import norms_of_step
 from atnas_jax.meta.scale_shift import scale_and_shift
@@ -64,7 +65,7 @@ def test_progressive_opens_over_its_share_of_the_steps(tiny, base):
 
 
 def test_distillation_changes_the_steps_of_the_search_and_not_those_of_the_control(tiny, base):
-    assert base[0].control is base[0].learner
+    assert base[0].control.learner is base[0].learner
     config = tiny({"train.distill": 5.0})
     check_config(config)
     parts = build(config)

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atnas_jax.job.build import build, evaluation_learner, hand_made, make_space
+from atnas_jax.job.build import build, evaluation_learner
 from atnas_jax.job.config import check_config
 from atnas_jax.job.reorder import reordering
+from atnas_jax.job.spaces import hand_made, make_space
 from atnas_jax.job.state import init_state
 from atnas_jax.meta.scale_shift import scale_and_shift
 from atnas_jax.nets.reorder import channel_groups, channel_orders, read_norms, reordered

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atnas_jax.job.build import make_search, make_space
+from atnas_jax.job.build import make_search
 from atnas_jax.job.defaults import default_config
+from atnas_jax.job.spaces import make_space
 from atnas_jax.nets.subnet import make_subnet
 from atnas_jax.report.choices import OFF, chosen_names
 from atnas_jax.space.cell import CellSpec, cell_space, input_pairs

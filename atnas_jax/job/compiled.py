@@ -30,7 +30,7 @@ def compiled(
 
     Args:
         function: of arrays and pytrees of arrays.
-        clock: the seconds of lowering and compiling are added to clock["compile_s"].
+        clock: the seconds of lowering and compiling, or of loading, are added to clock["compile_s"].
         donate: arguments whose buffers may be reused.
         mesh: of the devices that it runs on, see `on_mesh`; None is the first alone.
         note: is told, before the first call runs, what it was to compile and how much memory the run will take.

@@ -267,7 +267,7 @@ def _reporting() -> dict:
             "rows": ROWS,  # what is reported
             "random_architectures": 8,  # averaged in the row random_architecture
             "other_normalisation": True,  # report also under the other of inductive and transductive
-            "conv4": True,  # train the hand-made net alone by the same recipe, for its row
+            "conv4": True,  # train the hand-made net alone by the same recipe, for its row, see `control_space`
         },
         # A whole data set, see many_shot/specialise.py; a meta-network takes those of the version that reads it.
         "specialise": {

@@ -1,5 +1,6 @@
 """Programs kept from one process to the next."""
 
+import json
 import os
 import subprocess
 import sys
@@ -133,6 +134,7 @@ def test_python_keeps_nothing_unless_it_is_told(monkeypatch):
 
 
 SCRIPT = """
+import json
 import os
 import sys
 import jax
@@ -166,3 +168,19 @@ def test_another_process_loads_it_unless_a_source_was_edited(tmp_path):
     assert [said(10), said(10)] == ["traced 20.0", "20.0"]
     assert said(10, "edited") == "traced 20.0"  # while it ran, after it was imported
     assert said(10, JAX_COMPILATION_CACHE_DIR="") == "traced 20.0"
+
+
+def test_a_second_start_of_a_search_finds_all_its_programs(tiny_data, tmp_path):
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "launch.search", "--config=tests/run/tiny.py", "--quiet"]
+    changes = [f"--config.data.source={tiny_data}", "--config.meta_test.rows=('best',)"]
+    changes += [f"--config.{name}=False" for name in ("meta_test.conv4", "meta_test.other_normalisation")]
+    names, spent, weights = [], [], []
+    for number in ("0", "1"):
+        subprocess.run([*command, *changes, f"--workdir={tmp_path / number}"], env=environment, cwd=ROOT, check=True)
+        names.append({file.name for file in (tmp_path / "cache" / "programs").iterdir()})
+        spent.append(json.loads((tmp_path / number / "results.json").read_text())["ledger"]["compile_s"])
+        weights.append((tmp_path / number / "meta_network.npz").read_bytes())
+    assert names[0] == names[1] and {name.partition("-")[0] for name in names[0]} > {"train_chunk", "fitness", "score"}
+    assert spent[1] < spent[0] / 2
+    assert weights[0] == weights[1]

@@ -22,6 +22,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def _loaded(file: Path, mesh: Mesh, args: tuple) -> jax.stages.Compiled | None:
         digest, kept = content[:32], content[32:]
         if hashlib.sha256(kept).digest() != digest:
             return None
-        payload, results = pickle.loads(kept)
+        payload, results = pickle.loads(zlib.decompress(kept))
         given, devices = jax.tree.structure((args, {})), list(mesh.devices.flat)
         return serialize_executable.deserialize_and_load(payload, given, results, devices[0].client, devices)
     except Exception:  # of the disk, of pickle or of XLA: it is compiled instead, which says what is wrong in earnest
@@ -95,7 +96,7 @@ def _loaded(file: Path, mesh: Mesh, args: tuple) -> jax.stages.Compiled | None:
 def _keep(file: Path, program: jax.stages.Compiled) -> None:
     with contextlib.suppress(Exception):  # a full disk, a program that XLA cannot write: the run goes on without
         payload, _, results = serialize_executable.serialize(program)
-        kept = pickle.dumps((payload, results))
+        kept = zlib.compress(pickle.dumps((payload, results)), 1)
         with _in_place_of(file) as unfinished:
             unfinished.write_bytes(hashlib.sha256(kept).digest() + kept)
 

@@ -18,10 +18,12 @@ HALVES = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,LI
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # of a CPU
 
 
-def compile_on(mesh: Mesh, function: Callable, args: tuple) -> jax.stages.Compiled:
-    """Return `function` compiled for the mesh and arguments like these, see `lower_on`."""
-    lowered = lower_on(mesh, function, args)
-    return lowered.compile(compiler_options=options_for(lowered.as_text()))
+def compile_on(
+    mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = (), quickly: bool = False
+) -> jax.stages.Compiled:
+    """Return `function` compiled; arguments of `lower_on` and `options_for`."""
+    lowered = lower_on(mesh, function, args, donate)
+    return lowered.compile(compiler_options=options_for(lowered.as_text(), quickly))
 
 
 def lower_on(mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = ()) -> jax.stages.Lowered:

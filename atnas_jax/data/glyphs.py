@@ -7,16 +7,14 @@ of 28 (or 25 of 32) pixels, ink high. These images are no published benchmark: d
 
 import hashlib
 import json
-import os
 import sys
-import tempfile
 import unicodedata
 from pathlib import Path
 
 import numpy as np
 from PIL import __version__ as pillow_version
 
-from atnas_jax.data.cache import cache_folder
+from atnas_jax.data.cache import cache_folder, in_place_of
 from atnas_jax.data.glyph_masks import SIDE, font_paths, load_fonts, render
 from atnas_jax.data.glyph_warp import colour, warp
 from atnas_jax.data.images import LabelledImages
@@ -112,16 +110,9 @@ def _cached(table: dict, in_colour: bool, cache_dir: str | None, *recipe: float)
             return archive["images"]
     except Exception:  # absent, or damaged in one of the many ways that numpy and zipfile report: make it anew
         images = make_images(table, in_colour, *recipe)
-    temporary = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False) as file:
-            temporary = file.name
-            np.savez_compressed(file, images=images)
-        os.replace(temporary, path)
+        with in_place_of(path) as unfinished:
+            np.savez_compressed(unfinished, images=images)
     except OSError as error:
         print(f"warning: cannot cache glyphs in {folder} ({error.strerror}): set ATNAS_CACHE", file=sys.stderr)
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.remove(temporary)
     return images

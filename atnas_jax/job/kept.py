@@ -20,7 +20,6 @@ import re
 import site
 import sys
 import sysconfig
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -32,7 +31,8 @@ from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
-from atnas_jax.compiler import lower_on, options_for
+from atnas_jax.compiler import compile_on, lower_on, options_for
+from atnas_jax.data.cache import in_place_of
 from atnas_jax.job.identity import identity
 
 PROGRAMS = "ATNAS_PROGRAMS"  # variable of the environment: the folder; "" or absent keeps none
@@ -44,27 +44,21 @@ _IMPORTED = time.time() - 0.1  # what is written later may not be what runs here
 def kept_program(
     mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = (), quickly: bool = False
 ) -> jax.stages.Compiled:
-    """Return a function compiled, by an earlier process where one kept it.
+    """Return `compile_on` of the same arguments, of an earlier process where one kept it.
 
     A file that cannot be read is as good as none, and a program that cannot be written is compiled at every start.
-
-    Args:
-        mesh, function, args, donate: see `compiler.lower_on`.
-        quickly: see `compiler.options_for`.
     """
     folder, first = os.environ.get(PROGRAMS, ""), None
-    keeps = bool(folder) and jax.config.jax_enable_compilation_cache and jax.process_count() == 1
-    if keeps:
-        around = (_called(mesh, args, donate, quickly), _machine(), _settings())
-        if None not in (made := (identity(function), _source())):
-            first = _file(folder, function, made, around)
-            if (program := _loaded(first, mesh, args)) is not None:
-                return program
+    if not folder or not jax.config.jax_enable_compilation_cache or jax.process_count() > 1:
+        return compile_on(mesh, function, args, donate, quickly)
+    around = (_called(mesh, args, donate, quickly), _machine(), _settings())
+    if None not in (made := (identity(function), _source())):
+        first = _file(folder, function, made, around)
+        if (program := _loaded(first, mesh, args)) is not None:
+            return program
     lowered = lower_on(mesh, function, args, donate)
     text = lowered.as_text()
     options = options_for(text, quickly)
-    if not keeps:
-        return lowered.compile(compiler_options=options)
     second = _file(folder, function, text, options, pickle.dumps(lowered.out_tree), around)
     if (program := _loaded(second, mesh, args)) is None:
         with _without_cache():
@@ -97,22 +91,13 @@ def _keep(file: Path, program: jax.stages.Compiled) -> None:
     with contextlib.suppress(Exception):  # a full disk, a program that XLA cannot write: the run goes on without
         payload, _, results = serialize_executable.serialize(program)
         kept = zlib.compress(pickle.dumps((payload, results)), 1)
-        with _in_place_of(file) as unfinished:
+        with in_place_of(file) as unfinished:
             unfinished.write_bytes(hashlib.sha256(kept).digest() + kept)
 
 
 def _link(name: Path, file: Path) -> None:
-    with contextlib.suppress(OSError), _in_place_of(name) as unfinished:  # a file system without links: traced again
+    with contextlib.suppress(OSError), in_place_of(name) as unfinished:  # a file system without links: traced again
         unfinished.symlink_to(file.name)
-
-
-@contextlib.contextmanager
-def _in_place_of(file: Path) -> Iterator[Path]:
-    """Give a path that becomes the file if all goes well, so that nobody ever reads a half of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix="unfinished-") as own:
-        yield Path(own) / file.name
-        (Path(own) / file.name).replace(file)
 
 
 @contextlib.contextmanager

@@ -134,10 +134,8 @@ def test_python_keeps_nothing_unless_it_is_told(monkeypatch):
 
 
 SCRIPT = """
-import json
 import os
 import sys
-import jax
 import other
 from atnas_jax.job.compiled import compiled, keep_compiled
 

@@ -6,10 +6,11 @@ Measured, 600 episodes, seed 0: best 96.13 +- 0.19 inductive, 96.30 +- 0.18 tran
     million multiply-adds (chain:d5/conv3-48/conv3-48/conv3-48/conv3-64/conv3-48/conv3-32/none); conv4, trained alone on
     as many episodes, 95.61 +- 0.19 and 95.86 +- 0.19, 112,980 and 9.8 million, paired 0.52 +- 0.12 and 0.44 +- 0.13
     behind (launch.meta_test --rows=best,conv4 --paired); random architectures of the same supernet 89.80 +- 0.27 and
-    90.05 +- 0.27. 16,000 training episodes each, 82 minutes in all on one core of an AMD EPYC with AVX512_BF16. The
-    space was chosen on meta_valid, by single networks alone for 2,000 steps, inductive: Conv4 92.75 +- 0.28; five
-    blocks (32, 48, 48, 64, 64), two of them on 7x7, 93.29 +- 0.27; six (32, 48, 48, 48, 48, 64), three on 7x7, 93.66 +-
-    0.27; two on 3x3 instead, after 2,500 steps, 93.17 +- 0.27. A residual chain learnt more slowly, and was stopped.
+    90.05 +- 0.27. 16,000 training episodes each, 82 minutes in all on one core (--cpu_devices=1) of an AMD EPYC with
+    AVX512_BF16. The space was chosen on meta_valid, by single networks alone for 2,000 steps, inductive: Conv4 92.75 +-
+    0.28; five blocks (32, 48, 48, 64, 64), two of them on 7x7, 93.29 +- 0.27; six (32, 48, 48, 48, 48, 64), three on
+    7x7, 93.66 +- 0.27; two on 3x3 instead, after 2,500 steps, 93.17 +- 0.27. A residual chain learnt more slowly, and
+    was stopped.
 Command: python -m launch.search --config=configs/omniglot_20w1s_deep.py --workdir=runs/omniglot_20w1s_deep
 """
 

@@ -3,9 +3,9 @@
 Data: an npz file, made as docs/own_data.md says, beside the repository; elsewhere: --config.data.source=npz:PATH.
     Vinyals split by character, no rotated classes in meta_test.
 Published, transductive: MAML 98.7 +- 0.4 (Finn et al. 2017, Conv4 of 64 filters with strides, 1.9 million tasks).
-Measured, 600 episodes, 3 inner steps, seed 0: 97.40 +- 0.28 transductive, 96.54 +- 0.35 inductive, after 230,000
-    steps, 460,000 tasks, 2 h 12 min of one core of an AMD EPYC beside other jobs, the tests included. Its training
-    episodes end at 99.3 %, so what lacks is not training: the gap is to new characters.
+Measured, 600 episodes, 3 inner steps, seed 0: 97.40 +- 0.28 transductive, 96.54 +- 0.35 inductive, after 230,000 steps,
+    460,000 tasks, 2 h 12 min of one core (--cpu_devices=1) of an AMD EPYC beside other jobs, tests included. Its
+    training episodes end at 99.3 %, so what lacks is not training: the gap is to new characters.
     With 8 tasks a step at 1e-3: 97.27 +- 0.27 and 96.63 +- 0.33 after 384,000 tasks, 1 h 59 min; after 80,000 with a
     cosine of their own 95.09 +- 0.41 and 94.18 +- 0.47. Chosen on meta_valid, 24,000 tasks each, transductive: 8 tasks
     a step at 1e-3 89.06 +- 0.62, 4 at 1e-3 91.15, 4 at 2e-3 92.06, 2 at 1e-3 91.91, 2 at 2e-3 92.69 +- 0.49.

@@ -7,7 +7,7 @@ import pytest
 
 from atnas_jax.devices import AXIS, make_mesh, on_mesh
 from atnas_jax.evaluate import evaluate
-from atnas_jax.race import fitness_of, halving, part_of, race
+from atnas_jax.race import fitness_of, halving, race
 from atnas_jax.types import Episode, MetaLearner
 
 P, T = 10, 30
@@ -65,9 +65,22 @@ def by_hand(accuracy, order, rungs):
 def test_the_rungs_double_and_halve():
     assert halving(10, 30).tolist() == [[10, 4], [5, 8], [3, 15], [2, 30]]
     assert halving(2, 7).tolist() == [[2, 7]]
-    assert part_of(halving(10, 120), 0, 30).tolist() == [[10, 15], [5, 30], [3, 30], [2, 30]]
-    assert part_of(halving(10, 120), 30, 60).tolist() == [[10, 0], [5, 0], [3, 30], [2, 30]]
-    assert part_of(halving(10, 120), 90, 120).tolist() == [[10, 0], [5, 0], [3, 0], [2, 30]]
+
+
+@pytest.mark.parametrize("share", [0.15, 0.2, 0.3])
+@pytest.mark.parametrize(("population", "episodes"), [(10, 30), (10, 120), (16, 32), (5, 100)])
+def test_a_share_of_the_evaluations_is_what_a_race_takes(population, episodes, share):
+    rungs = halving(population, episodes, share)
+    taken = (rungs[:, 0] * np.diff(rungs[:, 1], prepend=0)).sum()
+    assert abs(taken / (population * episodes) - share) < 0.05
+    assert (rungs[:, 0] == halving(population, episodes)[:, 0]).all()
+    assert (np.diff(rungs[:, 1]) >= 0).all() and 1 <= rungs[0, 1] <= rungs[-1, 1] <= episodes
+
+
+def test_the_least_share_sees_one_episode_and_the_largest_no_more_than_there_are():
+    assert halving(10, 30, 0.2).tolist() == [[10, 2], [5, 4], [3, 10], [2, 17]]
+    assert halving(10, 30, 1e-6).tolist() == [[10, 1], [5, 1], [3, 1], [2, 1]]
+    assert halving(10, 30, 1.0)[-1].tolist() == [2, 30]
 
 
 @pytest.mark.parametrize(("batch", "devices"), [(1, 1), (3, 1), (1, 2), (2, 4)])

@@ -36,13 +36,13 @@ CHOICES = {
     "search.scalarise_cost": ("params", "macs", "latency"),
     "search.over_limit": ("reject", "repair"),
 }
-_SHARES = ("train.warmup", "train.finish", "search.population_share", "search.open_by")
+_SHARES = ("train.warmup", "train.finish", "search.population_share", "search.racing_share", "search.open_by")
 _PARTS = ("specialise.valid", "specialise.test")
 _SEEDS = ("seed", "protocol.seed")
 _AT_LEAST = {
     -1: ("learner.eval_inner_steps", "adapt.margin"),
     0: (
-        *("data.difficulty", "learner.inner_steps", "learner.inner_lr"),
+        *("data.difficulty", "learner.inner_steps", "learner.inner_lr", "learner.tolerance"),
         *("train.clip", "train.clip_elements", "train.weight_decay", "train.warp", "train.distill"),
         *("train.first_order_steps", "train.every_step_loss", "learner.freeze_after"),
         *("specialise.weight_decay", "specialise.adapt_steps"),

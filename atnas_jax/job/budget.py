@@ -14,7 +14,7 @@ GRADIENT_COST = 3
 
 def rungs_of(config: ConfigDict, episodes: int) -> np.ndarray:
     """Return the rungs int32 [R,2] of a race over so many episodes; without racing, all rungs are the whole field."""
-    rungs = halving(config.search.population, episodes)
+    rungs = halving(config.search.population, episodes, config.search.racing_share)
     if config.search.racing == "halving" and len(config.search.objectives) == 1:
         return rungs
     return np.full_like(rungs, (config.search.population, episodes))

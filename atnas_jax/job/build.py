@@ -94,7 +94,7 @@ def evaluation_learner(
         inner_steps: another number than the config's; a traced one serves all.
     """
     steps = evaluation_steps(config) if inner_steps is None else inner_steps
-    return _learner(config, space, image_shape, ways, normalisation, steps)
+    return _learner(config, space, image_shape, ways, normalisation, steps, tolerance=config.learner.tolerance)
 
 
 def build(config: ConfigDict, mesh: str = "") -> Parts:
@@ -207,7 +207,7 @@ def _taught(config, space, image_shape) -> MetaLearner:
     return _learner(config, space, image_shape, config.train.ways, "", config.learner.inner_steps, teacher)
 
 
-def _learner(config, space, image_shape, ways, normalisation, inner_steps, teacher=None) -> MetaLearner:
+def _learner(config, space, image_shape, ways, normalisation, inner_steps, teacher=None, tolerance=0.0) -> MetaLearner:
     learner, net = config.learner, config.net
     model = make_supernet(
         space,
@@ -229,6 +229,7 @@ def _learner(config, space, image_shape, ways, normalisation, inner_steps, teach
         inner_optimiser=learner.inner_optimiser,
         step_rates=learner.step_rates,
         step_norms=learner.step_norms,
+        tolerance=tolerance,
         early=Early(config.train.first_order_steps, config.train.every_step_loss),
         length=PathLength(learner.leap_loss, learner.leap_norm),
         teacher=teacher,

@@ -224,6 +224,8 @@ def _cost_contradictions(config: ConfigDict) -> Iterator[str]:
     by_gradient, how = search.strategy in BY_GRADIENT, search.scalarise
     if by_gradient and config.net.execution != "folded":
         yield f"search.strategy {search.strategy!r} relaxes masks, and a switch cannot; take net.execution 'folded'"
+    if by_gradient and config.learner.tolerance:
+        yield f"learner.tolerance ends adaptations that search.strategy {search.strategy!r} differentiates; set it to 0"
     if how in TERMS and not by_gradient:
         yield f"search.scalarise {how!r} is a term of a gradient strategy's loss; take one of {', '.join(BY_GRADIENT)}"
     if how in FACTORS and by_gradient:

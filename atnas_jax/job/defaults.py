@@ -137,6 +137,9 @@ def _learning() -> dict:
             "leap_norm": True,  # "leap" alone: segments count by length; False: by their square
             "freeze_after": 0,  # "mtl" alone: outer steps before the kernels freeze, then scales and shifts learn
             "eval_inner_steps": -1,  # of evaluation and novel tasks; -1 is inner_steps
+            # Nats; evaluation and novel tasks take no further inner step once one lowers the support loss by less, or
+            # the loss itself is below; 0 takes all of eval_inner_steps.
+            "tolerance": 0.0,
         },
         "adapt": {  # the search on the support set of one novel task
             # "loss": of pseudo-queries after adaptation; "naswot", "grad_norm" or "synflow": before any; "mix": the
@@ -170,6 +173,9 @@ def _search() -> dict:
             # "halving": who is behind on the first episodes of a generation is not scored on the rest; "none": all are
             # scored on all. Several objectives never race, as who loses by one may win by another.
             "racing": "halving",
+            # Evaluations of a race as a share of those that it replaces; 0 halves the field whenever the number of
+            # episodes has doubled, about a third. README tells what smaller ones cost.
+            "racing_share": 0.0,
             # A zero-cost score at the meta-weights that picks whom to evaluate among prefilter_factor times as many:
             # "naswot", "grad_norm", "synflow", "params", "macs" (the largest), or "none".
             "prefilter": "none",

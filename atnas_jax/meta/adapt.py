@@ -13,7 +13,7 @@ import optax
 
 from atnas_jax.meta.heads import Head, logits_of
 from atnas_jax.meta.held import any_leaf, hold, in_norm, norms_of_step, of_task_norm
-from atnas_jax.meta.inner import is_zero, numbered_loop
+from atnas_jax.meta.inner import is_zero, numbered_loop, settling_loop
 from atnas_jax.meta.losses import cross_entropy
 from atnas_jax.meta.rates import with_rates
 from atnas_jax.meta.scale_shift import NAME, scale_and_shift
@@ -30,6 +30,7 @@ class Inner(NamedTuple):
     optimiser: an optax transform; with learned rates its updates are multiplied by them
     first_order: drop the second derivatives
     step_norms: the norms have a row a step and are learned outside alone, see `held.py`
+    tolerance: where above 0 nothing differentiates through the loop, and it ends early, see `settling_loop`
     """
 
     adapted: str
@@ -37,6 +38,7 @@ class Inner(NamedTuple):
     optimiser: optax.GradientTransformation
     first_order: bool = False
     step_norms: bool = False
+    tolerance: float = 0.0
 
 
 def embed_support(model: Model, body: Params, mask: Array, x: Array) -> Array:
@@ -112,7 +114,7 @@ def make_adapt(model: Model, head: Head, ways: int, inner: Inner) -> Callable[..
     support cross-entropy move what `inner.adapted` names. With "rates" in params (Meta-SGD, Li et al. 2017, eq. 3)
     every update is multiplied elementwise by its own learned rate; "step_rates" are one a layer and step (MAML++).
     `features` [S,D] is the embedding of the support under params, where the caller has it. The result is {"body",
-    "head"}; or, with `after`, what it returns of that after every step, with a leading I.
+    "head"}; or, with `after`, what it returns of that after every one of the I steps, with a leading I.
     """
     make = make_task(model, head, ways, inner)
 
@@ -125,6 +127,8 @@ def make_adapt(model: Model, head: Head, ways: int, inner: Inner) -> Callable[..
         after: Callable[[Params], PyTree] | None = None,
     ) -> PyTree:
         task = make(params, mask, support_x, support_y, features)
+        if inner.tolerance and after is None and not is_zero(inner.steps):
+            return task.whole(*settling_loop(task.loss, task.start, task.optimiser, inner.steps, inner.tolerance))
         see = None if after is None else lambda fast, step: after(task.whole(fast, step))
         fast, seen = numbered_loop(
             task.loss, task.start, task.optimiser, inner.steps, after=see, first_order=inner.first_order

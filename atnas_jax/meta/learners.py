@@ -45,6 +45,7 @@ def make_learner(
     inner_optimiser: str = "sgd",
     step_rates: bool = False,
     step_norms: bool = False,
+    tolerance: float = 0.0,
     early: Early = NEVER,
     length: PathLength = LENGTH,
     teacher: Teacher | None = None,
@@ -66,6 +67,8 @@ def make_learner(
         inner_optimiser: a key of `INNER_OPTIMISERS`.
         step_rates: learn a rate for each layer and inner step, see `rates.scaled_by_step`.
         step_norms: learn scale and bias of the norms for each inner step, see `held.norms_of_step`.
+        tolerance: nats; of a learner that adapts and predicts but never steps: where above 0, it adapts until an inner
+            step lowers the support loss by less, `inner_steps` at most, see `settling_loop`.
         early: what the first outer steps do differently, see `stages.py`.
         length: which length "leap" shortens.
         teacher: of in-place distillation, see `distillation`; learners by path have no query loss to add it to.
@@ -87,7 +90,7 @@ def make_learner(
     for problem in refused(name, adapted, step_rates, step_norms, early, teacher.weight if teacher else 0.0):
         raise ValueError(problem)
     optimiser = INNER_OPTIMISERS[inner_optimiser](1.0 if weight_rates or step_rates else inner_lr)
-    inner = Inner(adapted, inner_steps, optimiser, first_order, step_norms)
+    inner = Inner(adapted, inner_steps, optimiser, first_order, step_norms, tolerance)
     parts, options = (model, make_head(head, ways), ways, inner, outer), {"task_batch": task_batch, "axis": axis}
     if name == "reptile":
         return reptile(*parts, **options)

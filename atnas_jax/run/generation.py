@@ -13,7 +13,6 @@ from atnas_jax.job.processes import by_first
 from atnas_jax.job.progress import Progress
 from atnas_jax.job.state import RunState
 from atnas_jax.meta.average import evaluated
-from atnas_jax.race import part_of
 from atnas_jax.run.generations import add_generation
 from atnas_jax.run.metrics import Metrics
 from atnas_jax.run.random_curve import at_random
@@ -114,17 +113,19 @@ def rank_again(run: Run, state: RunState) -> Array:
 
     The best of many noisy scores is a lucky one; fresh episodes, several times as many, correct for that.
     """
-    taken, settings, population = stopwatch(run.notes), run.config.search, state.search.population
-    size, table, params = settings.episodes, run.parts.dataset.table, evaluated(state.meta)
-    order, rungs = jnp.arange(len(population)), rungs_of(run.config, FINAL_ROUNDS * size)
-    total = jnp.zeros(len(population))
-    for number in range(FINAL_ROUNDS):
-        first = jnp.int32((settings.generations + number) * size)
-        now = part_of(rungs, number * size, (number + 1) * size)
-        scores, _, order = run.programs.fitness(params, population, order, now, first, table)
-        # Those that saw all of this round were in all before, so their totals are over the same episodes.
-        field = int(now[np.argmax(now[:, 1] == size), 0])
-        total = jnp.where(jnp.isin(jnp.arange(len(total)), order[:field]), total + scores[:, 0], -jnp.inf)
-        order = jnp.argsort(-total, stable=True)
+    taken, size, population = stopwatch(run.notes), run.config.search.episodes, state.search.population
+    table, params, order, seen = run.parts.dataset.table, evaluated(state.meta), np.arange(len(population)), 0
+    right, first = np.zeros(len(population)), run.config.search.generations * size
+    rungs = rungs_of(run.config, FINAL_ROUNDS * size)
+    for field, last in rungs:
+        while seen < last:
+            more = min(size, last - seen)
+            whole = np.full_like(rungs, (field, more))  # nobody drops out on the way, before the sums are known
+            scores, _, _ = run.programs.fitness(
+                params, population, jnp.asarray(order), whole, jnp.int32(first + seen), table
+            )
+            right[order[:field]] += more * np.asarray(scores)[order[:field], 0]
+            seen += more
+        order[:field] = order[:field][np.argsort(-right[order[:field]], kind="stable")]
     run.notes["search_s"] += taken()
     return population[order[0]]

@@ -51,6 +51,7 @@ def alone_config(config: ConfigDict, steps: int) -> ConfigDict:
     if config.learner.name == "mtl" and config.learner.freeze_after >= steps:
         raise ValueError(f"steps={steps}: learner.freeze_after is {config.learner.freeze_after}; type more --steps")
     alone = config.copy_and_resolve_references()
+    alone.learner.tolerance = 0.0  # of evaluation
     alone.train.update({"steps": steps, "chunk": math.gcd(steps, chunk_of(config)), "distill": 0.0})
     return alone
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from atnas_jax.meta.inner import inner_loop
+from atnas_jax.meta.inner import inner_loop, settling_loop
 from atnas_jax.meta.rates import scaled
 
 pytestmark = pytest.mark.usefixtures("few_optimisations")
@@ -117,3 +117,42 @@ def test_adam_inside_has_a_finite_gradient_even_at_the_optimum(steps):
     optimiser = optax.adam(RATE, b1=0.0, eps_root=1e-8)
     gradient = jax.grad(lambda p: query_loss(inner_loop(support_loss, p, optimiser, steps)))(jnp.asarray(TARGET))
     assert np.isfinite(gradient).all()
+
+
+def losses(steps, start=START):
+    shrink = np.eye(3) - RATE * A
+    points = [TARGET + np.linalg.matrix_power(shrink, step) @ (start - TARGET) for step in range(steps + 1)]
+    return np.array([support_loss(point) for point in points])
+
+
+def settled(start, steps, tolerance, rate=RATE):
+    return settling_loop(lambda p, _: support_loss(p), start, optax.sgd(rate), steps, tolerance)
+
+
+@pytest.mark.parametrize("tolerance", [1.0, 0.3, 0.1, 0.02, 1e-9])
+def test_an_adaptation_ends_with_the_step_that_finds_its_loss_settled(tolerance):
+    at = losses(40)
+    falls = np.minimum(at[:-1] - at[1:], at[1:])
+    expected = min(40, 2 + int(np.argmax(falls < tolerance))) if (falls < tolerance).any() else 40
+    found, taken = jax.jit(lambda p: settled(p, 40, tolerance))(jnp.asarray(START))
+    assert taken == expected and (tolerance > 1e-6) == (expected < 40)
+    shrink = np.linalg.matrix_power(np.eye(3) - RATE * A, expected)
+    np.testing.assert_allclose(found, TARGET + shrink @ (START - TARGET), rtol=1e-12)
+
+
+def test_each_of_many_settles_as_it_does_alone_in_one_program_for_any_most():
+    starts = jnp.asarray(np.stack([START, TARGET + 1e-3, 5 * START]))
+    many = jax.jit(jax.vmap(lambda p, steps: settled(p, steps, 0.05), (0, None)))
+    for most in (0, 1, 3, 100):
+        found, taken = many(starts, jnp.int32(most))
+        alone = [settled(p, most, 0.05) for p in starts]
+        np.testing.assert_allclose(found, jnp.stack([p for p, _ in alone]), rtol=1e-12)
+        assert taken.tolist() == [int(n) for _, n in alone] and max(taken.tolist()) <= most
+    assert taken[1] == 1 < taken[0] < taken[2] < 100 and many._cache_size() == 1
+
+
+def test_a_loss_that_grows_or_is_not_finite_ends_the_adaptation():
+    _, taken = settled(jnp.asarray(START), 50, 1e-9, 10.0)
+    assert taken == 2
+    _, taken = settled(jnp.asarray(START * np.nan), 50, 1e-9)
+    assert taken == 1

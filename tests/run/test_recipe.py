@@ -24,6 +24,7 @@ from atnas_jax.run import search
 from atnas_jax.run.units import run_units
 from atnas_jax.space.slots import mask_of
 
+SMALL = {"space.chain.ops": ("conv3",), "space.chain.depths": (1,), "space.chain.strides": (2,)}
 ALL = {
     "learner.name": "maml",
     "learner.inner_steps": 2,
@@ -38,12 +39,9 @@ ALL = {
     "train.clip_elements": 1.0,
     "train.weight_decay": 0.01,
     "net.normalisation": "tasknorm",
-    "space.chain.ops": ("conv3",),
-    "space.chain.depths": (1,),
-    "space.chain.strides": (2,),
     "search.generations": 1,
     "meta_test.conv4": False,
-}
+} | SMALL
 LATE = {"train.first_order_steps": 0, "train.every_step_loss": 0}
 MTL = {"learner.name": "mtl", "learner.freeze_after": 4}
 CELL = {
@@ -91,6 +89,11 @@ def test_what_the_learner_is_told(tiny, monkeypatch):
     assert (told["step_rates"], told["step_norms"], told["early"]) == (True, True, Early(4, 4))
     build(tiny({"learner.name": "leap", "learner.leap_norm": False}))
     assert (told["name"], told["length"], told["early"]) == ("leap", PathLength(True, False), Early(0, 0))
+    settles = tiny({"learner.tolerance": 0.1})
+    parts = build(settles)
+    assert told["tolerance"] == 0.0  # of what trains
+    evaluation_learner(settles, parts.space, (8, 8, 1), 3)
+    assert told["tolerance"] == 0.1
     parts = build(tiny({"train.warp": 0.5}))
     assert (parts.train_spec.warp, parts.test_spec.warp, build(tiny()).train_spec.warp) == (0.5, 0.0, 0.0)
     plain, tasknorm = (build(tiny({"net.normalisation": name})) for name in ("group", "tasknorm"))
@@ -98,9 +101,38 @@ def test_what_the_learner_is_told(tiny, monkeypatch):
     np.testing.assert_array_equal(tasknorm.cost(genotype) - plain.cost(genotype), [4, 0])
 
 
+@pytest.mark.usefixtures("few_optimisations")
+@pytest.mark.parametrize(("name", "norms"), [("maml", "tasknorm"), ("anil", "support")])
+def test_an_evaluation_ends_when_it_has_settled(tiny, name, norms):
+    """A tolerance above every loss leaves one step, one below every fall all of them; the norms are of the steps."""
+    config = tiny({"learner.name": name, "net.normalisation": norms, "learner.step_norms": name == "maml",
+                   "learner.inner_lr": 0.5, "learner.inner_steps": 3} | SMALL)  # fmt: skip
+    parts = build(config)
+    sizes, params = (parts.space, (8, 8, 1), 3), parts.learner.init(jax.random.key(0)).params
+    episode = jax.tree.map(
+        lambda x: x[0], sample_episodes(jax.random.key(1), parts.dataset.table, jnp.arange(3), parts.test_spec, 1)
+    )
+    task = (params, mask_of(parts.space, hand_made(parts.space)), *episode[:3])
+
+    def solved(tolerance):
+        config.learner.update({"tolerance": tolerance})
+        return jax.jit(lambda steps: evaluation_learner(config, *sizes, inner_steps=steps).solve(*task))
+
+    plain = solved(0.0)
+    whole, first = plain(3), plain(1)
+    assert np.abs(whole - first).max() > 1e-4
+    np.testing.assert_allclose(solved(1e9)(3), first, atol=1e-6)
+    np.testing.assert_allclose(solved(1e-9)(3), whole, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
+        ({"learner.tolerance": -0.1}, "learner.tolerance is -0.1; it must be 0 or more"),
+        (
+            {"learner.tolerance": 0.1, "search.strategy": "softmax", "net.execution": "folded"},
+            "learner.tolerance ends adaptations that search.strategy 'softmax' differentiates",
+        ),
         ({"train.ema": 1.0}, "train.ema is 1.0; it must be from 0"),
         ({"train.warp": -1.0}, "train.warp is -1.0; it must be 0 or more"),
         ({"train.every_step_loss": 5}, "weighs two inner steps or more"),

@@ -23,6 +23,8 @@ _QUERIES = flags.DEFINE_integer("queries", None, "Query images a class; default:
 _SEED = flags.DEFINE_integer("episode_seed", None, "Of the evaluation episodes; default: the config's.", lower_bound=0)
 _ROTATIONS = flags.DEFINE_bool("rotations", None, "Rotated classes take part; default: the config's.")
 _MARGIN = flags.DEFINE_float("margin", None, "Of adapt.margin; default: the config's.")
+_INNER = flags.DEFINE_integer("inner_steps", None, "Of each episode; default: the config's.", lower_bound=0)
+_TOLERANCE = flags.DEFINE_float("tolerance", None, "Of learner.tolerance; default: the config's.", lower_bound=0)
 _SOURCE = flags.DEFINE_string("source", None, "Where the data of the run is now; default: the config's data.source.")
 _PAIRED = flags.DEFINE_bool("paired", False, "Differences of rows on the same episodes, permutation control included.")
 _STEPS = flags.DEFINE_list("inner_steps_curve", [], "Inner steps to score best and conv4 at, such as 0,1,2,3,5,10,20.")
@@ -37,6 +39,7 @@ def main(_: list[str]) -> None:
         **{"protocol.ways": _WAYS.value, "protocol.shots": _SHOTS.value, "protocol.queries": _QUERIES.value},
         **{"protocol.episodes": _EPISODES.value, "protocol.seed": _SEED.value, "protocol.rotations": _ROTATIONS.value},
         **{"adapt.margin": _MARGIN.value, "data.source": _SOURCE.value},
+        **{"learner.eval_inner_steps": _INNER.value, "learner.tolerance": _TOLERANCE.value},
     }
     given = {name: value for name, value in changes.items() if value is not None}
     asked = Asked(_PAIRED.value, tuple(map(_steps, _STEPS.value)), _GENERATIONS.value, _FRONT.value)

@@ -87,7 +87,7 @@ def gather(
 def kept_evidence(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """Return the evidence of a run tested before and again: the new, and the old of the same episodes and choices."""
     old, new = (stored_config(results["config"]) for results in (before, now))
-    same = all(old[name] == new[name] for name in ("protocol", "adapt"))
+    same = all(old[name] == new[name] for name in ("protocol", "adapt", "learner"))
     return {**(before.get("evidence", {}) if same else {}), **now.get("evidence", {})}
 
 

@@ -195,6 +195,8 @@ def remarks(results: Mapping[str, Any]) -> list[str]:
     """Return what a table must say of its test and of what was trained on, a line each."""
     config = stored_config(results["config"])
     said = ["rotated classes of meta_test took part as classes of their own"] if config.protocol.rotations else []
+    if tolerance := config.learner.tolerance:
+        said.append(f"an adaptation ends early once a step lowers its support loss by less than {tolerance:g} nats")
     return said + (["the finish trained on the classes of meta_valid too"] if takes_valid(config) else [])
 
 

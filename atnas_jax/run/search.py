@@ -93,7 +93,8 @@ def test_again(
     Args:
         workdir: of the search.
         changes: settings to differ in by their dotted names: protocol.ways, .shots, .queries, .episodes, .seed,
-            .rotations, adapt.margin, data.source. The architecture stays the one chosen under those of the search.
+            .rotations, adapt.margin, learner.eval_inner_steps, .tolerance, data.source. The architecture stays the one
+            chosen under those of the search.
         rows: of `config.meta_test.rows`, the ones to score; empty for all that the search had.
         asked: what to add to the table; what was added before stays, if it is of the same episodes.
         quiet: show no progress.

@@ -226,7 +226,7 @@ def test_evidence_of_other_episodes_or_another_search_on_them_does_not_stay(agai
     older = copy.deepcopy(before)
     del older["config"]["adapt"]["seconds"]  # a run that had no such setting yet
     assert kept_evidence(older, now) == before["evidence"] | {"paired": {}}
-    for section, name in (("protocol", "seed"), ("adapt", "margin")):
+    for section, name in (("protocol", "seed"), ("adapt", "margin"), ("learner", "eval_inner_steps")):
         other = copy.deepcopy(now)
         other["config"][section][name] = 3
         assert kept_evidence(before, other) == {"paired": {}}

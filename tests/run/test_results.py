@@ -139,3 +139,11 @@ def test_the_table_names_all_that_a_reader_needs_within_100_columns():
     assert best.split() == ["best", "89.00", "±", "1.23", "95.00", "±", "1.23", "12,345", "1,234,567"]
     adapted = next(line for line in table.splitlines() if line.startswith("adapted"))
     assert adapted.split() == ["adapted", "90.00", "±", "1.23", "-", "12,345", "1,234,567"]
+
+
+def test_the_table_says_what_ended_its_adaptations():
+    results = _results()
+    said = "an adaptation ends early once a step lowers its support loss by less than 0.001 nats"
+    assert said not in results_table(results)
+    results["config"]["learner"] = {"tolerance": 0.001}
+    assert said in results_table(results).splitlines()

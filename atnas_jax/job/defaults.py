@@ -14,7 +14,12 @@ def default_config() -> ConfigDict:
 
     A `configs/NAME.py` starts from it, changes what differs and returns it.
     """
-    config = {"seed": 0}  # root of every random number but those of the evaluation episodes
+    config = {
+        "seed": 0,  # root of every random number but those of the evaluation episodes
+        # Whether the first start measures if "auto" is faster here than the given net.conv and, where net.execution is
+        # "folded", other train.task_batch and search.batch; config.json keeps what is picked. See run/pick.py.
+        "measure": False,
+    }
     for section in (_data_and_episodes(), _network(), _learning(), _search(), _reporting()):
         config.update(section)
     return ConfigDict(config).lock()

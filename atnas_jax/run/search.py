@@ -23,6 +23,7 @@ from atnas_jax.job.results import SCHEMA, check_results, peak_memory_mb, version
 from atnas_jax.job.state import RunState, keep_config, ranked_population, restore_run
 from atnas_jax.meta.average import evaluated
 from atnas_jax.novel.meta_network import MetaNetwork, save_meta_network
+from atnas_jax.run.pick import pick, recalled
 from atnas_jax.run.preemption import stops_at_once
 from atnas_jax.run.tensorboard import check_tensorboard
 from atnas_jax.run.units import run_units
@@ -52,6 +53,10 @@ def across_task_search(
     check_config(config)
     if config.log.tensorboard:
         check_tensorboard()
+    if known := by_first(recalled, config, workdir):
+        config = config.copy_and_resolve_references()
+        config.update_from_flattened_dict(known)
+        check_config(config)
     check_same("settings", config.to_json())
     if (done := by_first(finished, workdir)) is not None:
         by_first(keep_config, workdir, config, accept_changes)
@@ -61,8 +66,22 @@ def across_task_search(
     with contextlib.ExitStack() as held:
         by_first(held.enter_context, only_run(workdir))
         held.enter_context(stops_at_once())
+        if config.measure and not known:
+            config = measured(config, mesh, quiet)
+            parts = together(build, config, mesh)
         by_first(keep_config, workdir, config, accept_changes)
         return _search(config, parts, workdir, quiet)
+
+
+def measured(config: ConfigDict, mesh: str, quiet: bool) -> ConfigDict:
+    """Return the config with what `pick` finds fastest."""
+    progress = make_progress({}, quiet or not is_first())
+    config = config.copy_and_resolve_references()
+    try:
+        config.update_from_flattened_dict(pick(config, mesh, progress.note))
+    finally:
+        progress.close()
+    return config
 
 
 def _search(config: ConfigDict, parts: Parts, workdir: str, quiet: bool) -> dict[str, Any]:

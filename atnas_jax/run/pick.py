@@ -66,6 +66,7 @@ def pick(config: ConfigDict, mesh: str, note: Callable[[str], None]) -> dict[str
     for name, values in alternatives(config).items():
         if len(values) < 2:
             continue
+        note(f"{name}: measures {', '.join(map(repr, values))}, each of which is compiled")
         runs = {}
         for value in values:
             try:

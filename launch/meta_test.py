@@ -1,9 +1,10 @@
 """Test a finished search again: python -m launch.meta_test --workdir=RUN --episodes=600.
 
 Rewrites results.json and report.html of the workdir, and prints the table. --ways and --shots test the network of one
-protocol under another, --rotations with rotated classes, --margin what it chooses under another adapt.margin, --rows
-fewer rows; --source says where the data is now. --paired, --inner_steps_curve=0,1,5,20, --generations_curve and
---front=200 add what says how far to believe it, which results.json keeps under `evidence`.
+protocol under another, --rotations with rotated classes, --margin what it chooses under another adapt.margin,
+--inner_steps and --tolerance how far it adapts, --rows fewer rows; --source says where the data is now. --paired,
+--inner_steps_curve=0,1,5,20, --generations_curve and --front=200 add what says how far to believe it, which
+results.json keeps under `evidence`.
 """
 
 from absl import flags

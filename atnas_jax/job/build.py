@@ -83,6 +83,7 @@ def evaluation_learner(
     *,
     normalisation: str = "",
     inner_steps: int | Array | None = None,
+    tolerance: float | None = None,
 ) -> MetaLearner:
     """Return the learner that adapts trained weights to episodes of `ways` classes.
 
@@ -92,9 +93,11 @@ def evaluation_learner(
         ways: N of the episodes.
         normalisation: another one than the config's, of the same weights.
         inner_steps: another number than the config's; a traced one serves all.
+        tolerance: another one than the config's; 0 takes all inner steps, so a static number can be differentiated.
     """
     steps = evaluation_steps(config) if inner_steps is None else inner_steps
-    return _learner(config, space, image_shape, ways, normalisation, steps, tolerance=config.learner.tolerance)
+    ends = config.learner.tolerance if tolerance is None else tolerance
+    return _learner(config, space, image_shape, ways, normalisation, steps, tolerance=ends)
 
 
 def build(config: ConfigDict, mesh: str = "") -> Parts:
@@ -117,7 +120,7 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
     latency = load_latency(config.search.latency, space, image_shape)
     _check_limits(config, space, image_shape, latency)
     reordering(config, space)
-    alone = _alone(config, space, image_shape)
+    learner, control = _learners(config, space, image_shape, cost)
     return Parts(
         mesh=devices,
         dataset=replace(dataset, table=spread(dataset.table, devices)),
@@ -126,12 +129,18 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
         image_shape=image_shape,
         cost=cost,
         latency=latency,
-        learner=_taught(config, space, image_shape) if train.distill else alone,
-        control=_control(config, space, image_shape, alone, cost),
+        learner=learner,
+        control=control,
         strategy=make_search(config, space, image_shape, latency),
         train_spec=train_spec,
         test_spec=test_spec,
     )
+
+
+def relearned(config: ConfigDict, parts: Parts) -> Parts:
+    """Return the parts with the learners of a config that computes the same otherwise: net.conv, train.task_batch."""
+    learner, control = _learners(config, parts.space, parts.image_shape, parts.cost)
+    return parts._replace(learner=learner, control=control)
 
 
 def make_search(
@@ -190,12 +199,13 @@ def _episode_specs(config: ConfigDict, dataset: DataSet) -> tuple[EpisodeSpec, E
     return trained, tested
 
 
-def _control(config, space, image_shape, alone, cost) -> Control:
-    own = control_space(space)
-    if own is space:
-        return Control(space, alone, cost)
-    counted = jax.jit(make_cost(config, own, image_shape, config.protocol.ways))
-    return Control(own, _alone(config, own, image_shape), counted)
+def _learners(config, space, image_shape, cost) -> tuple[MetaLearner, Control]:
+    alone, own = _alone(config, space, image_shape), control_space(space)
+    control = Control(space, alone, cost)
+    if own is not space:
+        counted = jax.jit(make_cost(config, own, image_shape, config.protocol.ways))
+        control = Control(own, _alone(config, own, image_shape), counted)
+    return _taught(config, space, image_shape) if config.train.distill else alone, control
 
 
 def _alone(config, space, image_shape) -> MetaLearner:

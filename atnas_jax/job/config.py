@@ -215,6 +215,11 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
             f"search.options.seeds {seeds} random genotypes leave search.strategy {search.strategy!r} none of "
             f"{evaluations} evaluations; lower it, or raise search.population or search.generations"
         )
+    if search.racing_share and (search.racing == "none" or len(objectives) > 1):
+        yield (
+            f"search.racing_share {search.racing_share} has no race, with search.racing {search.racing!r} and "
+            f"search.objectives {objectives!r}; set it to 0"
+        )
     if (search.options.elites or 0) >= search.population:
         yield f"search.options.elites {search.options.elites} must be less than search.population {search.population}"
 
@@ -224,8 +229,6 @@ def _cost_contradictions(config: ConfigDict) -> Iterator[str]:
     by_gradient, how = search.strategy in BY_GRADIENT, search.scalarise
     if by_gradient and config.net.execution != "folded":
         yield f"search.strategy {search.strategy!r} relaxes masks, and a switch cannot; take net.execution 'folded'"
-    if by_gradient and config.learner.tolerance:
-        yield f"learner.tolerance ends adaptations that search.strategy {search.strategy!r} differentiates; set it to 0"
     if how in TERMS and not by_gradient:
         yield f"search.scalarise {how!r} is a term of a gradient strategy's loss; take one of {', '.join(BY_GRADIENT)}"
     if how in FACTORS and by_gradient:

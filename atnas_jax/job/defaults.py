@@ -17,7 +17,8 @@ def default_config() -> ConfigDict:
     config = {
         "seed": 0,  # root of every random number but those of the evaluation episodes
         # Whether the first start measures if "auto" is faster here than the given net.conv and, where net.execution is
-        # "folded", other train.task_batch and search.batch; config.json keeps what is picked. See run/pick.py.
+        # "folded", other train.task_batch and search.batch; config.json keeps what is picked, and no column of the
+        # ledger has its seconds. See run/pick.py.
         "measure": False,
     }
     for section in (_data_and_episodes(), _network(), _learning(), _search(), _reporting()):
@@ -179,7 +180,7 @@ def _search() -> dict:
             # scored on all. Several objectives never race, as who loses by one may win by another.
             "racing": "halving",
             # Evaluations of a race as a share of those that it replaces; 0 halves the field whenever the number of
-            # episodes has doubled, about a third. README tells what smaller ones cost.
+            # episodes has doubled, which takes a half of them for 8 genotypes, a third for 16, a fifth for 32.
             "racing_share": 0.0,
             # A zero-cost score at the meta-weights that picks whom to evaluate among prefilter_factor times as many:
             # "naswot", "grad_norm", "synflow", "params", "macs" (the largest), or "none".

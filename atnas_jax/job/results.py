@@ -167,10 +167,9 @@ def write_results(workdir: str, results: Mapping[str, Any]) -> str:
 def results_table(results: Mapping[str, Any]) -> str:
     """Return the final table as text of at most 100 columns: a row per method, accuracy in % with its 95 % interval."""
     protocol, data, other = results["protocol"], results["data"], results["meta_test_other"]
-    steps = f"{protocol['inner_steps']} inner step" + "s" * (protocol["inner_steps"] != 1)
     title = (
         f"{os.path.basename(data['source'])}, meta_test: {protocol['ways']}-way {protocol['shots']}-shot, "
-        f"{protocol['queries']} queries a class, {protocol['episodes']} episodes, {steps}"
+        f"{protocol['queries']} queries a class, {protocol['episodes']} episodes, {steps_text(results)}"
     )
     columns = [protocol["normalisation"]] + ([other["normalisation"]] if other else [])
     lines = [title, "", f"{'':<22}" + "".join(f"{name + ' %':>19}" for name in columns) + f"{'params':>12}{'MACs':>14}"]
@@ -191,12 +190,18 @@ def results_table(results: Mapping[str, Any]) -> str:
     return "\n".join([*(line[:100] for line in lines), "", f"genotype {genotype}"])
 
 
+def steps_text(results: Mapping[str, Any]) -> str:
+    """Return how many inner steps adapt to an episode, in words."""
+    number, most = results["protocol"]["inner_steps"], stored_config(results["config"]).learner.tolerance
+    return "at most " * bool(most) + f"{number} inner step" + "s" * (number != 1)
+
+
 def remarks(results: Mapping[str, Any]) -> list[str]:
     """Return what a table must say of its test and of what was trained on, a line each."""
     config = stored_config(results["config"])
     said = ["rotated classes of meta_test took part as classes of their own"] if config.protocol.rotations else []
     if tolerance := config.learner.tolerance:
-        said.append(f"an adaptation ends early once a step lowers its support loss by less than {tolerance:g} nats")
+        said.append(f"an adaptation ends early once its support loss, or the fall of it, is below {tolerance:g} nats")
     return said + (["the finish trained on the classes of meta_valid too"] if takes_valid(config) else [])
 
 

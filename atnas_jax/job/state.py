@@ -106,6 +106,7 @@ def keep_config(workdir: str, config: ConfigDict, accept: bool = False) -> None:
         began = stored_config(read_json(path, "type another --workdir, or bring back a copy"))
         found, wanted = (flat_settings(json.loads(json.dumps(given.to_dict()))) for given in (began, config))
         differ = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+        differ = [name for name in differ if name != "measure"]  # decides nothing once the run has begun
         harmful = [name for name in differ if name not in HARMLESS]
         if harmful or (differ and not accept):
             done = os.path.exists(os.path.join(workdir, "results.json"))

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from atnas_jax.job.results import remarks
+from atnas_jax.job.results import remarks, steps_text
 from atnas_jax.report.evidence import paired_table
 from atnas_jax.report.html import Section, absent, figures, paragraph, table
 from atnas_jax.report.read import Record
@@ -45,11 +45,10 @@ def section(run: Record, save) -> Section:
 def protocol_text(results: dict[str, Any]) -> str:
     """Return the protocol of a table in one line."""
     test, data = results["protocol"], results["data"]
-    steps = f"{test['inner_steps']} inner step" + "s" * (test["inner_steps"] != 1)
     return (
         f"{os.path.basename(data['source'])}, meta_test ({data['class_counts']['meta_test']} classes), "
         f"{test['ways']}-way {test['shots']}-shot, {test['queries']} queries a class, {test['episodes']} episodes, "
-        + "; ".join([f"{steps}, seed {results['seed']}", *remarks(results)])
+        + "; ".join([f"{steps_text(results)}, seed {results['seed']}", *remarks(results)])
     )
 
 

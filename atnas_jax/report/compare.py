@@ -80,11 +80,16 @@ def differences(runs: list[Record]) -> list[str]:
         test = run.config.protocol
         return same | {"episodes of seed": test.seed, "rotated classes": test.rotations}
 
+    def adapts(run: Record) -> tuple[int, float]:
+        return run.results["protocol"]["inner_steps"], run.config.learner.tolerance
+
     first, said = of(runs[0]), []
     for run in runs[1:]:
         differ = [name for name, value in of(run).items() if value != first[name]]
         if differ:
             said.append(f"{run.name} is not on the episodes of {runs[0].name}: {', '.join(differ)} differ.")
+        if adapts(run) != adapts(runs[0]):
+            said.append(f"{run.name} adapts by other inner steps than {runs[0].name}, or ends them otherwise.")
     return said
 
 

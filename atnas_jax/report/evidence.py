@@ -40,7 +40,8 @@ def steps_section(run: Record, save) -> Section:
         how = f"{AGAIN} --inner_steps_curve=0,1,2,5,10 adds it."
         return Section("steps", title, absent("accuracy against inner steps", how))
     curves = {f"{row}, {mode}": points for mode, rows in modes.items() for row, points in rows.items()}
-    caption = "Accuracy on meta_test episodes after so many inner steps, with 95 % intervals."
+    most = " at most" * bool(run.config.learner.tolerance)
+    caption = f"Accuracy on meta_test episodes after so many inner steps{most}, with 95 % intervals."
     drawn = points_figure(curves, "steps", "inner steps")
     return Section("steps", title, figures([save("inner_steps", drawn, "Accuracy against inner steps", caption)]))
 

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from atnas_jax.devices import mesh_for
 from atnas_jax.job.budget import rungs_of
-from atnas_jax.job.build import build, evaluation_learner
-from atnas_jax.job.config import check_config, chunk_of, stored_config
+from atnas_jax.job.build import Parts, evaluation_learner, relearned
+from atnas_jax.job.config import chunk_of, stored_config
 from atnas_jax.job.faults import Fault
 from atnas_jax.job.files import read_json
-from atnas_jax.job.processes import by_first
-from atnas_jax.job.state import flat_settings, init_state
+from atnas_jax.job.processes import by_first, together
+from atnas_jax.job.state import RunState, flat_settings, init_state
 from atnas_jax.meta.average import evaluated
 from atnas_jax.run.steps import make_programs
 
@@ -24,58 +25,66 @@ BATCHES = (1, 4, 16)  # pairs of genotype and episode
 ROUNDS = 2
 
 
-def recalled(config: ConfigDict, workdir: str) -> dict[str, Any]:
-    """Return what the run in a workdir has picked, by the dotted names of `PICKED`; empty if it has not begun."""
+def recalled(config: ConfigDict, workdir: str) -> dict[str, Any] | None:
+    """Return what the run in a workdir has picked, by the dotted names of `PICKED`; None if it has not begun.
+
+    A value that the config could not have led to is left out, so that `keep_config` says what differs.
+    """
     path = os.path.join(workdir, "config.json")
-    if not config.measure or not os.path.exists(path):
-        return {}
+    if not os.path.exists(path):
+        return None
     kept = flat_settings(stored_config(read_json(path, "type another --workdir, or bring back a copy")).to_dict())
-    return {name: kept[name] for name in PICKED}
+    return {name: kept[name] for name, values in _choices(config).items() if kept[name] in values}
 
 
-def alternatives(config: ConfigDict) -> dict[str, list[Any]]:
+def alternatives(config: ConfigDict, parts: Parts, layout: str) -> dict[str, list[Any]]:
     """Return, by the names of `PICKED`, the values that are measured, that of the config first.
 
-    Nothing that rounds more than the config does is among them, and batches only where masks that are batched do not
-    run every branch.
+    Nothing that rounds more than the config does is among them, and nothing by which fewer devices would share.
     """
-    folded, settings = config.net.execution == "folded", flat_settings(config.to_dict())
-    others = {
-        "net.conv": ("auto",),
-        "train.task_batch": (1, config.train.tasks) if folded else (),
-        "search.batch": BATCHES if folded else (),
-    }
-    return {name: list(dict.fromkeys((settings[name], *others[name]))) for name in PICKED}
+
+    def same_devices(batch: int) -> bool:
+        try:
+            return mesh_for(config.train.tasks // batch, layout) == parts.mesh
+        except ValueError:
+            return False
+
+    found = _choices(config)
+    if "train.task_batch" in found:
+        found["train.task_batch"] = list(filter(same_devices, found["train.task_batch"]))
+    return found
 
 
-def pick(config: ConfigDict, mesh: str, note: Callable[[str], None]) -> dict[str, Any]:
+def pick(config: ConfigDict, parts: Parts, layout: str, note: Callable[[str], None]) -> dict[str, Any]:
     """Measure one setting of `PICKED` after the other, and return the fastest values by their names.
 
     Of `search.batch` a generation is timed, of the others a chunk of training, each `ROUNDS` times in turns. A value
     that does not compile, or not fit, is passed over. With several processes the first one's clock decides.
 
     Args:
-        config: of the run.
-        mesh: see `build`.
-        note: is told what each value took.
+        config, parts: of the run.
+        layout: see `mesh_for`.
+        note: is told what is measured and what each value took.
 
     Raises:
         ValueError, Fault: the config's own values do not run.
     """
     chosen: dict[str, Any] = {}
-    for name, values in alternatives(config).items():
+    for name, values in alternatives(config, parts, layout).items():
         if len(values) < 2:
             continue
         note(f"{name}: measures {', '.join(map(repr, values))}, each of which is compiled")
-        runs = {}
+        held, runs = {"state": init_state(config, parts)}, {}
         for value in values:
+            trial = config.copy_and_resolve_references()
+            trial.update_from_flattened_dict(chosen | {name: value})
             try:
-                runs[value] = _ready(_with(config, chosen | {name: value}), mesh, name)
+                runs[value] = together(_ready, trial, parts, name, held)
             except (ValueError, Fault) as problem:
                 if value == values[0]:
                     raise
                 note(f"{name} {value!r} is passed over: {problem}")
-        taken = _least_seconds(runs)
+        taken = together(_least_seconds, runs)
         best = by_first(min, list(taken), key=taken.__getitem__)
         what = "a generation" if name == "search.batch" else f"{chunk_of(config)} outer steps"
         times = ", ".join(f"{seconds:.3g} s with {value!r}" for value, seconds in taken.items())
@@ -84,11 +93,13 @@ def pick(config: ConfigDict, mesh: str, note: Callable[[str], None]) -> dict[str
     return chosen
 
 
-def _with(config: ConfigDict, changes: dict[str, Any]) -> ConfigDict:
-    config = config.copy_and_resolve_references()
-    config.update_from_flattened_dict(changes)
-    check_config(config)
-    return config
+def _choices(config: ConfigDict) -> dict[str, list[Any]]:
+    settings, tasks, choices = flat_settings(config.to_dict()), config.train.tasks, {}
+    if config.measure:
+        choices["net.conv"] = ("auto",)
+    if config.measure and config.net.execution == "folded":  # a switch runs every branch of masks that are batched
+        choices |= {"train.task_batch": (n for n in range(1, tasks + 1) if tasks % n == 0), "search.batch": BATCHES}
+    return {name: list(dict.fromkeys((settings[name], *others))) for name, others in choices.items()}
 
 
 def _least_seconds(runs: dict[Any, Callable[[], Any]]) -> dict[Any, float]:
@@ -101,23 +112,23 @@ def _least_seconds(runs: dict[Any, Callable[[], Any]]) -> dict[Any, float]:
     return taken
 
 
-def _ready(config: ConfigDict, mesh: str, name: str) -> Callable[[], Any]:
-    """Return a call that does what the setting `name` changes; it has been called once, so all is compiled."""
-    parts = build(config, mesh)
+def _ready(config: ConfigDict, parts: Parts, name: str, held: dict[str, RunState]) -> Callable[[], Any]:
+    """Return a call that does what the setting `name` changes to the state in `held`; it has been called once."""
+    parts = relearned(config, parts)
     scorer = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways)
-    programs, state = make_programs(config, parts, scorer, {"compile_s": 0.0}), init_state(config, parts)
+    programs = make_programs(config, parts, scorer, {"compile_s": 0.0})
     table, size = parts.dataset.table, config.search.episodes
 
     def generation():
-        population = state.search.population
+        population = held["state"].search.population
         order, rungs = jnp.arange(len(population)), rungs_of(config, size)
-        return programs.fitness(evaluated(state.meta), population, order, rungs, jnp.int32(0), table)
+        return programs.fitness(evaluated(held["state"].meta), population, order, rungs, jnp.int32(0), table)
 
     def chunk():
-        nonlocal state
+        state = held["state"]
         masks = programs.draw(state.search, jnp.int32(0), jnp.float32(0.0), jnp.asarray(False))
-        state = state._replace(meta=programs.train(state.meta, masks, table)[0])  # which donates it
-        return state.meta
+        held["state"] = state._replace(meta=programs.train(state.meta, masks, table)[0])  # which donates it
+        return held["state"].meta
 
     run = generation if name == "search.batch" else chunk
     run()

@@ -13,7 +13,7 @@ from atnas_jax.evidence.evidence import NOTHING, Asked, check_asked, gather, kep
 from atnas_jax.evidence.meta_test import meta_test, open_bench
 from atnas_jax.evidence.shown import write_shown
 from atnas_jax.job.budget import all_chunks
-from atnas_jax.job.build import Parts, build
+from atnas_jax.job.build import Parts, build, relearned
 from atnas_jax.job.checkpoint import open_checkpoints
 from atnas_jax.job.config import check_config, evaluation_steps, stored_config
 from atnas_jax.job.files import only_run, read_json
@@ -53,10 +53,9 @@ def across_task_search(
     check_config(config)
     if config.log.tensorboard:
         check_tensorboard()
-    if known := by_first(recalled, config, workdir):
-        config = config.copy_and_resolve_references()
-        config.update_from_flattened_dict(known)
-        check_config(config)
+    known = by_first(recalled, config, workdir)
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(known or {})
     check_same("settings", config.to_json())
     if (done := by_first(finished, workdir)) is not None:
         by_first(keep_config, workdir, config, accept_changes)
@@ -66,22 +65,20 @@ def across_task_search(
     with contextlib.ExitStack() as held:
         by_first(held.enter_context, only_run(workdir))
         held.enter_context(stops_at_once())
-        if config.measure and not known:
-            config = measured(config, mesh, quiet)
-            parts = together(build, config, mesh)
+        if config.measure and known is None:
+            config.update_from_flattened_dict(picked(config, parts, mesh, quiet))
+            parts = relearned(config, parts)
         by_first(keep_config, workdir, config, accept_changes)
         return _search(config, parts, workdir, quiet)
 
 
-def measured(config: ConfigDict, mesh: str, quiet: bool) -> ConfigDict:
-    """Return the config with what `pick` finds fastest."""
+def picked(config: ConfigDict, parts: Parts, mesh: str, quiet: bool) -> dict[str, Any]:
+    """Return what `pick` finds fastest, and show it."""
     progress = make_progress({}, quiet or not is_first())
-    config = config.copy_and_resolve_references()
     try:
-        config.update_from_flattened_dict(pick(config, mesh, progress.note))
+        return pick(config, parts, mesh, progress.note)
     finally:
         progress.close()
-    return config
 
 
 def _search(config: ConfigDict, parts: Parts, workdir: str, quiet: bool) -> dict[str, Any]:

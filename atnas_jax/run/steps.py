@@ -13,7 +13,7 @@ from atnas_jax.data.table import ClassTable
 from atnas_jax.devices import AXIS, TASKS, agreed
 from atnas_jax.evaluate import drop_infeasible, mask_gradient
 from atnas_jax.job.budget import architecture_steps, searching
-from atnas_jax.job.build import Parts
+from atnas_jax.job.build import Parts, evaluation_learner
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.config import chunk_of
 from atnas_jax.job.costs import costs_of, feasibility, fitness_factor
@@ -130,7 +130,7 @@ def make_programs(
         brief(random),
         compiled(fitness, clock, mesh=parts.mesh, note=note),
         compiled(strategy.tell, clock, mesh=parts.mesh),
-        compiled(make_descend(config, parts, scorer, feasible), clock, mesh=parts.mesh, note=note),
+        compiled(make_descend(config, parts, feasible), clock, mesh=parts.mesh, note=note),
     )
 
 
@@ -205,9 +205,10 @@ def make_draw(config: ConfigDict, parts: Parts) -> Callable:
     return draw
 
 
-def make_descend(config: ConfigDict, parts: Parts, scorer: MetaLearner, feasible: Feasible | None) -> Callable:
+def make_descend(config: ConfigDict, parts: Parts, feasible: Feasible | None) -> Callable:
     """Return descend(search, params, generation, table) -> (search, mean accuracy []), see `Programs`."""
     strategy, train = parts.strategy, config.train
+    scorer = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways, tolerance=0.0)
 
     def descend(search, params, generation, table):
         turns = architecture_steps(config)

@@ -51,7 +51,6 @@ def alone_config(config: ConfigDict, steps: int) -> ConfigDict:
     if config.learner.name == "mtl" and config.learner.freeze_after >= steps:
         raise ValueError(f"steps={steps}: learner.freeze_after is {config.learner.freeze_after}; type more --steps")
     alone = config.copy_and_resolve_references()
-    alone.learner.tolerance = 0.0  # of evaluation
     alone.train.update({"steps": steps, "chunk": math.gcd(steps, chunk_of(config)), "distill": 0.0})
     return alone
 
@@ -70,7 +69,9 @@ def make_alone(
     """
     alone, space = alone_config(config, steps), parts.space
     train, table, root = alone.train, parts.dataset.table, stream(0, NAME)
-    learner = evaluation_learner(alone, space, parts.image_shape, train.ways, inner_steps=alone.learner.inner_steps)
+    learner = evaluation_learner(
+        alone, space, parts.image_shape, train.ways, inner_steps=alone.learner.inner_steps, tolerance=0.0
+    )
     step, init = make_train(alone, parts, learner), jax.jit(learner.init)
 
     def train_alone(meta, genotype, seed, table):

@@ -36,7 +36,7 @@ def compare_searches(
 
     Raises:
         ValueError, OSError: one line that says what does not fit, before the first search, or that a finished one was
-            tested again under another protocol.
+            tested again under another protocol or other inner steps.
     """
     configs = list(_configs(config, _names(strategies), seeds))
     for _, one in configs:
@@ -45,9 +45,11 @@ def compare_searches(
     for name, one in configs:
         workdir = os.path.join(folder, f"{name}-{one.seed}")
         results = across_task_search(one, workdir, quiet=quiet)
-        if stored_config(results["config"]).protocol != one.protocol:
+        tested = stored_config(results["config"])
+        if (tested.protocol, tested.learner) != (one.protocol, one.learner):
             raise ValueError(
-                f"{workdir} was tested again under another protocol; type launch.meta_test --workdir={workdir}"
+                f"{workdir} was tested again under another protocol or other inner steps; "
+                f"type launch.meta_test --workdir={workdir}"
             )
         rows.append({"strategy": name, "seed": one.seed} | _row(results))
     record = {"schema": SCHEMA, "config": json.loads(config.to_json()), "seeds": seeds, "rows": rows}
@@ -91,6 +93,7 @@ def _configs(config: ConfigDict, names: list[str], seeds: int) -> Iterator[tuple
             one = config.copy_and_resolve_references()
             one.seed = config.seed + number
             one.search.strategy = name
+            one.measure = False  # all compute as the config says
             if name != config.search.strategy:
                 one.search.options.update(dict.fromkeys(one.search.options))
             if name in BY_GRADIENT:

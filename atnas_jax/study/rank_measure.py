@@ -86,8 +86,8 @@ def recipe(config: ConfigDict, parts: Parts, check: Check) -> str:
     for section, names in silent.items():
         kept[section] = {name: value for name, value in kept[section].items() if name not in names}
     # Settings that are younger than the first journals, which know them by their defaults.
-    train, chain = kept["train"], kept["space"]["chain"]
-    for settings, name in ((train, "mirrors"), (train, "alike"), (chain, "last_pool")):
+    train, chain, learner = kept["train"], kept["space"]["chain"], kept["learner"]
+    for settings, name in ((train, "mirrors"), (train, "alike"), (chain, "last_pool"), (learner, "tolerance")):
         if not settings[name]:
             del settings[name]
     kept |= {"fingerprint": parts.dataset.fingerprint, "steps": check.steps, "episodes": check.episodes}

@@ -15,14 +15,16 @@ from ml_collections import ConfigDict
 from atnas_jax.evidence.paired import pairs_of
 from atnas_jax.job.config import check_config, stored_config
 from atnas_jax.job.files import write_whole
+from atnas_jax.job.processes import by_first
 from atnas_jax.job.results import remarks
 from atnas_jax.job.state import flat_settings
+from atnas_jax.run.pick import recalled
 from atnas_jax.run.search import across_task_search, finished
 
 SCHEMA = 1
 FILE = "seeds.json"
 # What may differ between runs that are merged; the fingerprint says that the data is the same.
-_FREE = ("seed", "meta_test.rows", "data.source", "data.cache_dir", "log.checkpoint_minutes", "log.keep")
+_FREE = ("seed", "measure", "meta_test.rows", "data.source", "data.cache_dir", "log.checkpoint_minutes", "log.keep")
 
 
 def run_seeds(config: ConfigDict, workdir: str, seeds: int, *, quiet: bool = False) -> dict[str, Any]:
@@ -52,6 +54,8 @@ def run_seeds(config: ConfigDict, workdir: str, seeds: int, *, quiet: bool = Fal
         check_config(runs[number])
     folders = [os.path.join(workdir, f"seed{number}") for number in runs]
     for folder, changed in zip(folders, runs.values()):
+        if folder != folders[0]:  # the first measures for all
+            changed.update_from_flattened_dict(by_first(recalled, changed, folders[0]) | {"measure": False})
         across_task_search(changed, folder, quiet=quiet)
     return write_seeds(workdir, merge(folders))
 

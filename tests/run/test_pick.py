@@ -1,45 +1,64 @@
 """What a run measures before it begins: the fastest of equals is taken, kept, and never measured again."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
+from atnas_jax.devices import make_mesh
+from atnas_jax.job.build import build
 from atnas_jax.job.faults import Fault
-from atnas_jax.job.state import flat_settings
+from atnas_jax.job.state import flat_settings, init_state
 from atnas_jax.run import pick as module
 from atnas_jax.run import search
 from atnas_jax.run.pick import alternatives, pick, recalled
 from atnas_jax.run.search import across_task_search
+from atnas_jax.study import seeds
 
 pytestmark = pytest.mark.usefixtures("few_optimisations")
-FOLDED = {"net.execution": "folded", "train.tasks": 4, "net.conv": "mixed"}
+
+FOLDED = {"measure": True, "net.execution": "folded", "train.tasks": 4, "net.conv": "mixed"}
+MIXED = {"measure": True, "net.conv": "mixed"}
+SHORT = {
+    **{"meta_test.rows": ("best",), "meta_test.conv4": False, "meta_test.other_normalisation": False},
+    **{"search.generations": 1, "space.chain.ops": ("conv3",), "space.chain.widths": (4,)},
+}
 
 
-def timed(monkeypatch, seconds, calls=None):
+def timed(monkeypatch, seconds, calls):
     """Let the settings of a trial decide how long its run takes, by a clock that stands still otherwise."""
     now = [0.0]
 
-    def ready(config, mesh, name):
+    def ready(config, parts, name, held):
         settings = flat_settings(config.to_dict())
 
         def run():
             now[0] += seconds({name: settings[name] for name in module.PICKED})
-            if calls is not None:
-                calls.append((name, settings[name]))
+            calls.append((name, settings[name]))
 
         return run
 
     monkeypatch.setattr(module, "_ready", ready)
+    monkeypatch.setattr(module, "init_state", lambda *_: None)
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
 
 
-def test_nothing_that_rounds_more_or_runs_all_branches_is_an_alternative(tiny):
-    assert alternatives(tiny()) == {"net.conv": ["auto"], "train.task_batch": [1], "search.batch": [1]}
-    assert alternatives(tiny({"net.conv": "mixed"}))["net.conv"] == ["mixed", "auto"]
-    found = alternatives(tiny(FOLDED | {"train.task_batch": 2, "search.batch": 4}))
-    assert found["train.task_batch"] == [2, 1, 4] and found["search.batch"] == [4, 1, 16]
+def on(devices):
+    return SimpleNamespace(mesh=make_mesh(devices))
+
+
+def test_nothing_that_rounds_more_or_leaves_devices_idle_is_an_alternative(tiny):
+    assert alternatives(tiny(), on(1), "") == {}
+    assert alternatives(tiny({"measure": True}), on(1), "") == {"net.conv": ["auto"]}
+    assert alternatives(tiny(MIXED), on(1), "") == {"net.conv": ["mixed", "auto"]}
+    folded = tiny(FOLDED | {"train.task_batch": 2, "search.batch": 4})
+    if jax.device_count() == 2:
+        found = alternatives(folded, on(2), "")
+        assert found["train.task_batch"] == [2, 1] and found["search.batch"] == [4, 1, 16]
+        assert alternatives(folded, on(2), "tasks:1,population:2")["train.task_batch"] == []
+    assert alternatives(folded, on(1), "")["train.task_batch"] == ([4] if jax.device_count() > 1 else [2, 1, 4])
 
 
 def test_the_fastest_is_taken_one_setting_after_the_other_in_turns(tiny, monkeypatch):
@@ -49,7 +68,9 @@ def test_the_fastest_is_taken_one_setting_after_the_other_in_turns(tiny, monkeyp
         lambda s: (2.0 if s["net.conv"] == "mixed" else 1.0) + s["train.task_batch"] + 10 / s["search.batch"],
         calls,
     )
-    chosen = pick(tiny(FOLDED | {"train.task_batch": 2}), "", said.append)
+    config = tiny(FOLDED | {"train.task_batch": 2})
+    monkeypatch.setattr(module, "mesh_for", lambda rows, layout: make_mesh(1))
+    chosen = pick(config, on(1), "", said.append)
     assert chosen == {"net.conv": "auto", "train.task_batch": 1, "search.batch": 16}
     assert calls[:4] == [("net.conv", "mixed"), ("net.conv", "auto")] * 2
     assert said[0] == "net.conv: measures 'mixed', 'auto', each of which is compiled"
@@ -60,39 +81,67 @@ def test_the_fastest_is_taken_one_setting_after_the_other_in_turns(tiny, monkeyp
 def test_what_does_not_run_is_passed_over_but_not_what_was_given(tiny, monkeypatch):
     said, broken = [], {"auto"}
 
-    def ready(config, mesh, name):
+    def ready(config, *_):
         if config.net.conv in broken:
             raise Fault("no memory")
         return lambda: None
 
     monkeypatch.setattr(module, "_ready", ready)
-    assert pick(tiny({"net.conv": "mixed"}), "", said.append) == {"net.conv": "mixed"}
+    monkeypatch.setattr(module, "init_state", lambda *_: None)
+    assert pick(tiny(MIXED), on(1), "", said.append) == {"net.conv": "mixed"}
     assert said[1] == "net.conv 'auto' is passed over: no memory"
     broken.add("mixed")
     with pytest.raises(Fault, match="no memory"):
-        pick(tiny({"net.conv": "mixed"}), "", said.append)
+        pick(tiny(MIXED), on(1), "", said.append)
 
 
 def test_a_trial_trains_or_scores_by_the_setting(tiny):
-    config = tiny({"net.conv": "rows", "space.chain.ops": ("conv3",), "space.chain.widths": (4,)})
+    config = tiny(SHORT | {"net.conv": "rows"})
+    parts = build(config)
     for name in ("net.conv", "search.batch"):
-        run = module._ready(config, "", name)
-        first, second = run(), run()
+        held = {"state": init_state(config, parts)}
+        run = module._ready(config, parts, name, held)
+        first = jax.tree.map(np.array, run())  # a copy, as the next call donates it
+        second = jax.tree.map(np.array, run())
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(second))
-        assert all(map(np.array_equal, *map(jax.tree.leaves, (first, second)))) == (name == "search.batch")
+        first, second = (x.params["body"] if name == "net.conv" else x for x in (first, second))
+        same = [np.array_equal(*pair) for pair in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)]
+        assert all(same) == (name == "search.batch")
 
 
 def test_a_run_keeps_what_it_picked_and_goes_on_with_it(tiny, tmp_path, monkeypatch):
-    short = {"meta_test.rows": ("best",), "meta_test.conv4": False, "meta_test.other_normalisation": False}
-    config, picks = tiny(short | {"measure": True, "net.conv": "rows", "search.generations": 1}), []
-    monkeypatch.setattr(search, "pick", lambda *_: (picks.append(1), {"net.conv": "auto"})[1])
-    workdir = str(tmp_path)
-    assert recalled(config, workdir) == {}
+    config, picks = tiny(SHORT | {"measure": True, "net.conv": "rows"}), []
+    monkeypatch.setattr(search, "pick", lambda *args: (picks.append(args), {"net.conv": "auto"})[1])
+    workdir = str(tmp_path / "seed0")
+    assert recalled(config, workdir) is None
     first = across_task_search(config, workdir, quiet=True)
-    assert json.load(open(f"{workdir}/config.json"))["net"]["conv"] == first["config"]["net"]["conv"] == "auto"
-    assert recalled(config, workdir)["net.conv"] == "auto"
-    (tmp_path / "results.json").unlink()
+    kept = tmp_path / "seed0" / "config.json"
+    assert json.loads(kept.read_text())["net"]["conv"] == first["config"]["net"]["conv"] == "auto"
+    assert recalled(config, workdir) == {"net.conv": "auto"}
+    (tmp_path / "seed0" / "results.json").unlink()
     again = across_task_search(config, workdir, quiet=True)
-    assert picks == [1] and again["config"] == first["config"] and again["genotype"] == first["genotype"]
-    with pytest.raises(ValueError, match=r"other settings \(measure, net.conv\)"):
-        across_task_search(tiny(short | {"net.conv": "rows", "search.generations": 1}), workdir, quiet=True)
+    assert len(picks) == 1 and again["config"] == first["config"] and again["genotype"] == first["genotype"]
+
+    with pytest.raises(ValueError, match=r"other settings \(net.conv\)"):
+        across_task_search(tiny(SHORT | {"net.conv": "rows"}), workdir, quiet=True)
+    record = json.loads(kept.read_text())
+    del record["measure"]  # a run that began before there was such a setting
+    kept.write_text(json.dumps(record | {"net": record["net"] | {"conv": "rows"}}))
+    across_task_search(config, workdir, quiet=True)
+    assert len(picks) == 1
+
+
+def test_seeds_compute_as_the_first_of_them_measured(tiny, tmp_path, monkeypatch):
+    ran = []
+
+    def job(config, folder, quiet):
+        ran.append((config.seed, config.measure, config.net.conv))
+        (tmp_path / f"seed{config.seed}").mkdir()
+        kept = config.to_dict() | {"net": config.net.to_dict() | {"conv": "auto"}}
+        (tmp_path / f"seed{config.seed}" / "config.json").write_text(json.dumps(kept))
+
+    monkeypatch.setattr(seeds, "across_task_search", job)
+    monkeypatch.setattr(seeds, "merge", lambda folders: {})
+    monkeypatch.setattr(seeds, "write_seeds", lambda workdir, record: record)
+    seeds.run_seeds(tiny(MIXED), str(tmp_path), 3)
+    assert ran == [(0, True, "mixed"), (1, False, "auto"), (2, False, "auto")]

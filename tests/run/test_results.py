@@ -143,7 +143,8 @@ def test_the_table_names_all_that_a_reader_needs_within_100_columns():
 
 def test_the_table_says_what_ended_its_adaptations():
     results = _results()
-    said = "an adaptation ends early once a step lowers its support loss by less than 0.001 nats"
+    said = "an adaptation ends early once its support loss, or the fall of it, is below 0.001 nats"
     assert said not in results_table(results)
     results["config"]["learner"] = {"tolerance": 0.001}
     assert said in results_table(results).splitlines()
+    assert "600 episodes, at most 1 inner step\n" in results_table(results)

@@ -121,3 +121,11 @@ def test_who_does_not_enter_is_not_scored(accuracies):
     accuracy, seen, order = raced(accuracies, np.arange(P)[::-1], [[3, 4], [2, 30]])
     assert not seen[:7].any() and not accuracy[:7].any() and set(order[:3]) == {7, 8, 9}
     assert np.isneginf(fitness_of(accuracy, seen, order)[:7]).all()
+
+
+def test_fewer_genotypes_than_the_field_are_each_scored_once(accuracies):
+    """As a strategy may ask for fewer than the population that the rungs are made for."""
+    rungs = [[P, 4], [P // 2, 8]]
+    accuracy, seen, _ = raced(accuracies[:3], np.arange(3), rungs)
+    assert seen[:, :8].all() and not seen[:, 8:].any()
+    np.testing.assert_allclose(accuracy[:, :8], accuracies[:3, :8], atol=1e-6)

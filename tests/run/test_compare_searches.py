@@ -40,14 +40,16 @@ def test_a_finished_search_is_read(compared, monkeypatch):
     assert compare_searches(config, "genetic,softmax,predictor", 1, folder, quiet=True) == record
 
 
-def test_a_search_that_was_tested_under_another_protocol_is_refused(compared, tmp_path):
+@pytest.mark.parametrize("setting", [("protocol", "ways", 2), ("learner", "eval_inner_steps", 9)])
+def test_a_search_that_was_tested_otherwise_is_refused(compared, tmp_path, setting):
     config, folder, _ = compared
     shutil.copytree(f"{folder}/genetic-0", tmp_path / "genetic-0")
     path = tmp_path / "genetic-0" / "results.json"
     results = json.loads(path.read_text())
-    results["config"]["protocol"]["ways"] = 2
+    section, name, value = setting
+    results["config"][section][name] = value
     path.write_text(json.dumps(results))
-    with pytest.raises(ValueError, match="genetic-0 was tested again under another protocol; type launch"):
+    with pytest.raises(ValueError, match="genetic-0 was tested again under another protocol or other inner steps; type launch"):
         compare_searches(config, "genetic", 1, str(tmp_path), quiet=True)
 
 

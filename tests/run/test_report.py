@@ -294,6 +294,10 @@ def test_runs_side_by_side(reported, short, html):
     odd = other._replace(config=config, results=other.results | {"protocol": protocol})
     assert differences([one, other]) == []
     assert differences([one, odd]) == ["other is not on the episodes of run: shots, episodes of seed differ."]
+    config = one.config.copy_and_resolve_references()
+    config.learner.tolerance = 0.1
+    settles = other._replace(config=config)
+    assert differences([one, settles]) == ["other adapts by other inner steps than run, or ends them otherwise."]
 
 
 def test_the_command_writes_and_refuses(command, reported, short, tmp_path):

@@ -84,6 +84,7 @@ def pick(config: ConfigDict, parts: Parts, layout: str, note: Callable[[str], No
                 if value == values[0]:
                     raise
                 note(f"{name} {value!r} is passed over: {problem}")
+                held["state"] = init_state(config, parts)  # what failed may have had the other donated
         taken = together(_least_seconds, runs)
         best = by_first(min, list(taken), key=taken.__getitem__)
         what = "a generation" if name == "search.batch" else f"{chunk_of(config)} outer steps"

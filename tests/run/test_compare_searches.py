@@ -49,7 +49,7 @@ def test_a_search_that_was_tested_otherwise_is_refused(compared, tmp_path, setti
     section, name, value = setting
     results["config"][section][name] = value
     path.write_text(json.dumps(results))
-    with pytest.raises(ValueError, match="genetic-0 was tested again under another protocol or other inner steps; type launch"):
+    with pytest.raises(ValueError, match="genetic-0 was tested again under another protocol or other inner"):
         compare_searches(config, "genetic", 1, str(tmp_path), quiet=True)
 
 

@@ -55,7 +55,7 @@ def run_seeds(config: ConfigDict, workdir: str, seeds: int, *, quiet: bool = Fal
     folders = [os.path.join(workdir, f"seed{number}") for number in runs]
     for folder, changed in zip(folders, runs.values()):
         if folder != folders[0]:  # the first measures for all
-            changed.update_from_flattened_dict(by_first(recalled, changed, folders[0]) | {"measure": False})
+            changed.update_from_flattened_dict((by_first(recalled, changed, folders[0]) or {}) | {"measure": False})
         across_task_search(changed, folder, quiet=quiet)
     return write_seeds(workdir, merge(folders))
 

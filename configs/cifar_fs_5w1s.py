@@ -9,9 +9,9 @@ Measured, 600 episodes, seed 0: best 52.65 +- 0.92 inductive, 54.21 +- 0.95 tran
     million; random architectures of the same supernet 49.69 +- 0.88 and 51.64 +- 0.92. 8,000 training episodes of 20
     ways each, 64 minutes in all on one core (--cpu_devices=1) of an AMD EPYC beside other jobs. Training episodes end
     at 45 % for the supernet, of all its masks, and at 66 % for conv4. The recipe before, 6,000 episodes of 10 ways and
-    strides: best 42.17 and conv4 42.32, inductive. Chosen on meta_valid, 600
-    episodes, single networks alone for 1,500 episodes: outer rate 3e-3 45.07 +- 0.88, 1e-3 43.37; the mean of the
-    places as embedding learnt more slowly, and was stopped. Depth, warp, margin and the rest are from Omniglot.
+    strides: best 42.17 and conv4 42.32, inductive. Chosen on meta_valid, 600 episodes, single networks alone for 1,500
+    episodes: outer rate 3e-3 45.07 +- 0.88, 1e-3 43.37; the mean of the places as embedding learnt more slowly, and was
+    stopped. Depth, warp, margin and the rest are from Omniglot.
 Command: python -m launch.search --config=configs/cifar_fs_5w1s.py --workdir=runs/cifar_fs_5w1s
 """
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from atnas_jax.compiler import compile_on
 from atnas_jax.devices import make_mesh, replicated
+from atnas_jax.job.turns import in_rounds
 
 
 class Program(NamedTuple):
@@ -33,24 +34,10 @@ def compile_program(function: Callable, args: tuple, devices: int = 1) -> Progra
 
 
 def in_turns(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Time every run `rounds` times, one after the other in each round, after one call each that is not timed.
-
-    Args:
-        runs: name -> a call that returns once its result is there.
-        rounds: how often each is timed.
-
-    Returns:
-        name -> seconds, one number a round.
-    """
+    """Return what `in_rounds` does, after one call of each run that is not timed."""
     for run in runs.values():
         run()
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            began = time.perf_counter()
-            run()
-            taken[name].append(time.perf_counter() - began)
-    return taken
+    return in_rounds(runs, rounds)
 
 
 def ratio(taken: dict[str, list[float]], slow: str, fast: str) -> float:

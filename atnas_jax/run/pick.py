@@ -1,7 +1,6 @@
 """How a run computes, by a short measurement at its first start: which of a few settings is fastest on this machine."""
 
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from atnas_jax.job.faults import Fault
 from atnas_jax.job.files import read_json
 from atnas_jax.job.processes import by_first, together
 from atnas_jax.job.state import RunState, flat_settings, init_state
+from atnas_jax.job.turns import in_rounds
 from atnas_jax.meta.average import evaluated
 from atnas_jax.run.steps import make_programs
 
@@ -85,7 +85,7 @@ def pick(config: ConfigDict, parts: Parts, layout: str, note: Callable[[str], No
                     raise
                 note(f"{name} {value!r} is passed over: {problem}")
                 held["state"] = init_state(config, parts)  # what failed may have had the other donated
-        taken = together(_least_seconds, runs)
+        taken = {value: min(seconds) for value, seconds in together(in_rounds, runs, ROUNDS).items()}
         best = by_first(min, list(taken), key=taken.__getitem__)
         what = "a generation" if name == "search.batch" else f"{chunk_of(config)} outer steps"
         times = ", ".join(f"{seconds:.3g} s with {value!r}" for value, seconds in taken.items())
@@ -103,16 +103,6 @@ def _choices(config: ConfigDict) -> dict[str, list[Any]]:
     return {name: list(dict.fromkeys((settings[name], *others))) for name, others in choices.items()}
 
 
-def _least_seconds(runs: dict[Any, Callable[[], Any]]) -> dict[Any, float]:
-    taken = dict.fromkeys(runs, float("inf"))
-    for _ in range(ROUNDS):
-        for value, run in runs.items():
-            began = time.perf_counter()
-            jax.block_until_ready(run())
-            taken[value] = min(taken[value], time.perf_counter() - began)
-    return taken
-
-
 def _ready(config: ConfigDict, parts: Parts, name: str, held: dict[str, RunState]) -> Callable[[], Any]:
     """Return a call that does what the setting `name` changes to the state in `held`; it has been called once."""
     parts = relearned(config, parts)
@@ -123,13 +113,14 @@ def _ready(config: ConfigDict, parts: Parts, name: str, held: dict[str, RunState
     def generation():
         population = held["state"].search.population
         order, rungs = jnp.arange(len(population)), rungs_of(config, size)
-        return programs.fitness(evaluated(held["state"].meta), population, order, rungs, jnp.int32(0), table)
+        scored = programs.fitness(evaluated(held["state"].meta), population, order, rungs, jnp.int32(0), table)
+        return jax.block_until_ready(scored)
 
     def chunk():
         state = held["state"]
         masks = programs.draw(state.search, jnp.int32(0), jnp.float32(0.0), jnp.asarray(False))
         held["state"] = state._replace(meta=programs.train(state.meta, masks, table)[0])  # which donates it
-        return held["state"].meta
+        return jax.block_until_ready(held["state"].meta)
 
     run = generation if name == "search.batch" else chunk
     run()

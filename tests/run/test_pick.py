@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from atnas_jax.devices import make_mesh
+from atnas_jax.job import turns
 from atnas_jax.job.build import build
 from atnas_jax.job.faults import Fault
 from atnas_jax.job.state import flat_settings, init_state
@@ -42,7 +43,7 @@ def timed(monkeypatch, seconds, calls):
 
     monkeypatch.setattr(module, "_ready", ready)
     monkeypatch.setattr(module, "init_state", lambda *_: None)
-    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(turns.time, "perf_counter", lambda: now[0])
 
 
 def on(devices):

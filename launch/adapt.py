@@ -38,8 +38,9 @@ def main(_: list[str]) -> None:
         f"{len(found['classes'])} classes, {found['support_images']} support and {found['query_images']} query images"
     )
     print(f"architecture {found['genotype']} ({found['params']:,} parameters, {found['macs']:,} MACs)")
+    kept = "the shared best, not searched for: --generations does; " if found["kept_by_trial"] else ""
     print(
-        f"chosen in {found['architecture_s']} s ({found['evaluations']} evaluations); weights and predictions in "
+        f"{kept}chosen in {found['architecture_s']} s ({found['evaluations']} evaluations); weights and predictions in "
         f"{found['weights_s']} s; compiled in {found['compile_s']} s"
     )
     print(sentence(found["expected"]))

@@ -23,7 +23,7 @@ _ROWS = flags.DEFINE_list("rows", [], "Rows to score, such as best,conv4; defaul
 _QUERIES = flags.DEFINE_integer("queries", None, "Query images a class; default: the config's.", lower_bound=1)
 _SEED = flags.DEFINE_integer("episode_seed", None, "Of the evaluation episodes; default: the config's.", lower_bound=0)
 _ROTATIONS = flags.DEFINE_bool("rotations", None, "Rotated classes take part; default: the config's.")
-_MARGIN = flags.DEFINE_float("margin", None, "Of adapt.margin; default: the config's.")
+_MARGIN = flags.DEFINE_float("margin", None, "Of adapt.margin, without a trial; default: the config's, after a trial.")
 _INNER = flags.DEFINE_integer("inner_steps", None, "Of each episode; default: the config's.", lower_bound=0)
 _TOLERANCE = flags.DEFINE_float("tolerance", None, "Of learner.tolerance; default: the config's.", lower_bound=0)
 _SOURCE = flags.DEFINE_string("source", None, "Where the data of the run is now; default: the config's data.source.")

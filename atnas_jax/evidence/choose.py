@@ -1,4 +1,4 @@
-"""Which architecture each meta_test episode gets, by a search on its support set alone."""
+"""Which architecture each episode gets, by a search on its support set alone."""
 
 from collections.abc import Callable
 
@@ -22,19 +22,27 @@ from atnas_jax.search.random_search import random_search
 from atnas_jax.types import Array, Episode, Strategy
 
 CHUNK = 50  # episodes on the device at a time
+META_TEST, META_VALID = np.asarray(False), np.asarray(True)  # `valid` of `episodes_of`
 
 
-def episodes_of(config: ConfigDict, parts: Parts, index: Array, table: ClassTable) -> Episode:
-    """Return the fixed episodes of meta_test of these numbers int32 [T]."""
-    return fixed_episodes(
-        parts.dataset.fingerprint, "meta_test", config.protocol.seed, index, table, parts.test_spec, parts.normalise,
-        config.protocol.rotations,
-    )  # fmt: skip
+def episodes_of(
+    config: ConfigDict, parts: Parts, index: Array, table: ClassTable, valid: Array | bool = False
+) -> Episode:
+    """Return the fixed episodes of meta_test of these numbers int32 [T], or of meta_valid where `valid` bool [] is."""
+
+    def drawn(split):
+        return lambda: fixed_episodes(
+            parts.dataset.fingerprint, split, config.protocol.seed, index, table, parts.test_spec, parts.normalise,
+            config.protocol.rotations,
+        )  # fmt: skip
+
+    # Of both splits by one program, as compiling what comes after it takes longer than drawing.
+    return jax.lax.cond(valid, drawn("meta_valid"), drawn("meta_test"))
 
 
-def chunks_of(episodes: int) -> list[np.ndarray]:
-    """Return the episode numbers 0..episodes-1 in chunks of one size, the last filled up with further numbers."""
-    size = min(CHUNK, episodes)
+def chunks_of(episodes: int, size: int = CHUNK) -> list[np.ndarray]:
+    """Return the numbers 0..episodes-1 in chunks of one size, `size` at most, the last filled up with further ones."""
+    size = min(size, episodes)
     return [np.arange(first, first + size) for first in range(0, episodes, size)]
 
 
@@ -60,7 +68,7 @@ def choose(
     episodes, warm, found, taken = config.protocol.episodes, warm_population(config, state), [], []
     chunks = chunks_of(episodes)
     for index in chunks:
-        args = (evaluated(state.meta), warm, jnp.asarray(at_random), jnp.asarray(index), parts.dataset.table)
+        args = (evaluated(state.meta), warm, jnp.asarray(at_random), jnp.asarray(index), parts.dataset.table, META_TEST)
         seconds = stopwatch(clock)
         found.append(np.asarray(choice(*args)))
         taken.append(seconds() / len(index))
@@ -68,7 +76,7 @@ def choose(
 
 
 def chooser(config: ConfigDict, parts: Parts) -> Callable:
-    """Return choose(params, warm [n,E], at_random, index [T], table) -> int32 [T,E].
+    """Return choose(params, warm [n,E], at_random, index [T], table, valid) -> int32 [T,E]; `valid` as `episodes_of`.
 
     It reads the support of the episodes alone; warm[0] is the shared best. One program serves both strategies, which
     differ in what they ask and in whether what they find is held against the shared best.
@@ -97,8 +105,8 @@ def chooser(config: ConfigDict, parts: Parts) -> Callable:
         found = search.choose(Task(key, params, support_x, support_y, warm[0]), None)
         return jnp.where(at_random, found.found, found.genotype)  # what is drawn at random has nothing to keep to
 
-    def choose_all(params, warm, at_random, index, table):
-        episodes = episodes_of(config, parts, index, table)
+    def choose_all(params, warm, at_random, index, table, valid=False):
+        episodes = episodes_of(config, parts, index, table, valid)
         support = (index, episodes.support_x, episodes.support_y)
         return map_rows(lambda given: choose_one(params, warm, at_random, *given), support, axis=AXIS)
 

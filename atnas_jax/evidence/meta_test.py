@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from atnas_jax.devices import AXIS
 from atnas_jax.evaluate import score_each
-from atnas_jax.evidence.choose import choose, chooser, chunks_of, episodes_of
+from atnas_jax.evidence.choose import META_TEST, choose, chooser, chunks_of, episodes_of
 from atnas_jax.evidence.paired import derangement
 from atnas_jax.job.build import Parts, evaluation_learner, normalisations
 from atnas_jax.job.compiled import compiled, stopwatch
@@ -32,6 +32,7 @@ from atnas_jax.job.progress import Progress
 from atnas_jax.job.results import interval
 from atnas_jax.job.spaces import hand_made
 from atnas_jax.job.state import RunState
+from atnas_jax.job.trial import Trial
 from atnas_jax.meta.average import evaluated
 from atnas_jax.rng import stream
 from atnas_jax.search.variation import random_feasible
@@ -86,17 +87,22 @@ def open_bench(config: ConfigDict, parts: Parts, progress: Progress) -> Bench:
 
 
 def meta_test(
-    config: ConfigDict, parts: Parts, state: RunState, progress: Progress, bench: Bench | None = None
+    config: ConfigDict,
+    parts: Parts,
+    state: RunState,
+    progress: Progress,
+    bench: Bench | None = None,
+    trial: Trial | None = None,
 ) -> Found:
     """Score the rows of `config.meta_test.rows` on `config.protocol.episodes` episodes of meta_test.
 
     Architectures are chosen under the protocol's own normalisation; the other mode scores the same architectures and
-    the same weights, normalised differently.
+    the same weights, normalised differently. Where a `trial` has shown no gain, `adapted` keeps the shared best.
     """
     bench = bench or open_bench(config, parts, progress)
     seconds = stopwatch(bench.clock)
     names = [name for name in config.meta_test.rows if name != "conv4" or config.meta_test.conv4]
-    chosen, taken = choose_rows(config, parts, state, progress, bench, names)
+    chosen, taken = choose_rows(config, parts, state, progress, bench, names, trial)
     plans = {name: plan(config, parts, state, name, chosen) for name in names}
     tables, accuracies = {}, {}
     for mode in bench.scorers:
@@ -125,13 +131,22 @@ def meta_test(
 
 
 def choose_rows(
-    config: ConfigDict, parts: Parts, state: RunState, progress: Progress, bench: Bench, names: list[str]
+    config: ConfigDict,
+    parts: Parts,
+    state: RunState,
+    progress: Progress,
+    bench: Bench,
+    names: list[str],
+    trial: Trial | None = None,
 ) -> tuple[dict[str, Array], dict[str, float]]:
     """Return the genotypes int32 [episodes,E] and the seconds an episode of the choices that the rows `names` need."""
     budget = f"{config.adapt.population * config.adapt.generations} genotypes an episode"
     needed = {"adapted": ("adapted", "permuted_architecture"), "random_search": ("random_search",)}
     chosen, taken = {}, {}
     for name in (name for name, users in needed.items() if set(users) & set(names)):
+        if name == "adapted" and trial is not None and trial.keeps(config.protocol.shots):
+            chosen[name], taken[name] = jnp.broadcast_to(state.best, (config.protocol.episodes, len(state.best))), 0.0
+            continue
         progress.note(f"meta-test: choosing architectures for {name}, {budget}")
         at_random = name == "random_search"
         chosen[name], taken[name] = choose(config, parts, state, bench.choice, at_random, bench.clock)
@@ -167,14 +182,22 @@ def blind(params: Params) -> Params:
 
 
 def make_scorer(config: ConfigDict, parts: Parts, space: SearchSpace, normalisation: str) -> Callable:
-    """Return score(params, genotypes [n,E], index [n], inner steps, table) -> accuracy [n], of all of a space."""
+    """Return score(params, genotypes [n,E], index [n], inner steps, table, valid) -> accuracy [n], of all of a space.
+
+    Args:
+        config, parts: of the run.
+        space: of the genotypes.
+        normalisation: one of `NORMALISATIONS`.
+
+    Of `score`, `valid` says whether the episodes are of meta_valid, see `episodes_of`.
+    """
     ways = config.protocol.ways
 
-    def score(params, genotypes, index, steps, table):
+    def score(params, genotypes, index, steps, table, valid=False):
         learner = evaluation_learner(
             config, space, parts.image_shape, ways, normalisation=normalisation, inner_steps=steps
         )
-        episodes = episodes_of(config, parts, index, table)
+        episodes = episodes_of(config, parts, index, table, valid)
         return score_each(learner, params, mask_of(space, genotypes), episodes, axis=AXIS)[0]
 
     return score
@@ -201,7 +224,8 @@ def accuracies_of_each(
         parts_of = []
         for index in (chunk for chunk in chunks_of(whole) if chunk[0] < episodes):
             rows = genotypes[np.minimum(index, whole - 1)]
-            parts_of.append(np.asarray(scorer(row.params, rows, jnp.asarray(index), steps, parts.dataset.table)))
+            given = (row.params, rows, jnp.asarray(index), steps, parts.dataset.table, META_TEST)
+            parts_of.append(np.asarray(scorer(*given)))
         found.append(np.concatenate(parts_of)[:episodes])
     return found
 
@@ -231,7 +255,7 @@ def seconds_per_score(config: ConfigDict, parts: Parts, state: RunState, bench: 
     """Return the seconds that adapting the weights to an episode and predicting its queries take, without compiling."""
     index = jnp.asarray(chunks_of(config.protocol.episodes)[0])
     genotypes, steps = jnp.broadcast_to(state.best, (len(index), len(state.best))), evaluation_steps(config)
-    args = (evaluated(state.meta), genotypes, index, jnp.asarray(steps, jnp.int32), parts.dataset.table)
+    args = (evaluated(state.meta), genotypes, index, jnp.asarray(steps, jnp.int32), parts.dataset.table, META_TEST)
     seconds = stopwatch(bench.clock)
     jax.block_until_ready(next(iter(bench.scorers.values()))(*args))
     return seconds() / len(index)

@@ -47,7 +47,7 @@ _AT_LEAST = {
         *("train.first_order_steps", "train.every_step_loss", "learner.freeze_after"),
         *("specialise.weight_decay", "specialise.adapt_steps"),
         *("search.max_params", "search.max_macs", "search.max_latency_ms", "search.target", "log.checkpoint_minutes"),
-        "adapt.seconds",
+        *("adapt.seconds", "adapt.trials"),
     ),
     1e-9: ("train.outer_lr", "specialise.rate"),
     1: (

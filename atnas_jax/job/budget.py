@@ -10,6 +10,7 @@ from atnas_jax.race import halving
 # support images I times forwards and back: Q + 3SI passes of an image. Its derivative takes 3Q + 9SI (second order),
 # three times as many. What a mixture costs beyond a single op is not counted: a folded supernet has one price for all.
 GRADIENT_COST = 3
+FINAL_ROUNDS = 4  # batches of meta_valid episodes that rank the last population again
 
 
 def rungs_of(config: ConfigDict, episodes: int) -> np.ndarray:
@@ -29,6 +30,11 @@ def architecture_steps(config: ConfigDict) -> int:
     """Return the gradient steps of a generation, each on train.tasks episodes, for what a generation's race takes."""
     spent = evaluations_of(rungs_of(config, config.search.episodes))
     return max(1, spent // (GRADIENT_COST * config.train.tasks))
+
+
+def first_unseen(config: ConfigDict) -> int:
+    """Return the number of the first fixed episode of meta_valid that has chosen nothing yet when a search ends."""
+    return (config.search.generations + FINAL_ROUNDS) * config.search.episodes
 
 
 def all_chunks(config: ConfigDict) -> int:

@@ -220,6 +220,8 @@ def _contradictions(config: ConfigDict) -> Iterator[str]:
             f"search.racing_share {search.racing_share} has no race, with search.racing {search.racing!r} and "
             f"search.objectives {objectives!r}; set it to 0"
         )
+    if config.adapt.trials == 1:
+        yield "adapt.trials 1 has no interval; take 2 or more, or 0 for no trial"
     if (search.options.elites or 0) >= search.population:
         yield f"search.options.elites {search.options.elites} must be less than search.population {search.population}"
 

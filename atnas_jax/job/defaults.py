@@ -158,6 +158,10 @@ def _learning() -> dict:
             # passes more often: 2 in 12 to 36 % of tasks (simulated: no true difference, 15 images, the best of 16).
             # -1 takes whatever is found, as does a score that looks at no pseudo-query and so has no such difference.
             "margin": 2.0,
+            # Episodes of meta_valid on which a run tries that search at its end. Where what it chooses is not better
+            # than the shared best by more than the interval, novel tasks with as many images a class (one, or several)
+            # keep the shared best; 0 tries nothing, and all are searched.
+            "trials": 100,
             "generations": 2,
             # Seconds of searching, compiling left out: generations go on until they are over, at least one; 0 is
             # `generations`. Of launch.adapt and Python alone, as a meta-test must not depend on the machine.

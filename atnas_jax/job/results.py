@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import sys
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from atnas_jax.job.budget import takes_valid
 from atnas_jax.job.config import stored_config
 from atnas_jax.job.files import write_whole
+from atnas_jax.job.trial import trial_from_dict, trial_text
 from atnas_jax.types import Array
 
 SCHEMA = 1
@@ -49,6 +51,7 @@ _ROW = {"accuracy": _NUMBER, "ci95": _NUMBER, "episodes": int, "params": _NUMBER
 _SPREAD = {"architecture_sd": _NUMBER}  # of a row that is a mean over several genotypes
 _OTHER = {"normalisation": str, "rows": {}}  # meta_test_other; null where it was not asked for
 _POINT = {"accuracy": _NUMBER, "ci95": _NUMBER, "episodes": int}
+_TRIAL = {"shots": int, "episodes": int, "difference": _NUMBER, "ci95": _NUMBER, "pays": bool}
 _EVIDENCE = {  # each key is there where launch.meta_test was asked for it
     "paired": {str: [{"row": str, "minus": str, "difference": _NUMBER, "ci95": _NUMBER, "episodes": int}]},
     "permutation": {"same_genotype": _NUMBER},
@@ -103,8 +106,9 @@ def peak_memory_mb() -> float:
 def check_results(results: Mapping[str, Any]) -> None:
     """Raise ValueError, in one line, where `results` are not of schema 1."""
     evidence = results.get("evidence", {})
-    optional = {"evidence": {name: layout for name, layout in _EVIDENCE.items() if name in evidence}}
-    layout = {**_LAYOUT, "meta_test_other": object} | (optional if evidence else {})
+    optional = {"trial": _TRIAL, "evidence": {name: layout for name, layout in _EVIDENCE.items() if name in evidence}}
+    optional = {name: layout for name, layout in optional.items() if name in results}
+    layout = {**_LAYOUT, "meta_test_other": object} | optional
     _check_layout(dict(results), layout, "results")
     if results["schema"] != SCHEMA:
         raise ValueError(f"results.schema is {results['schema']}; this version reads {SCHEMA}")
@@ -184,7 +188,10 @@ def results_table(results: Mapping[str, Any]) -> str:
             cells = [row] + ([other["rows"][name]] if other and name in other["rows"] else [])
             sds = " and ".join(f"{100 * cell['architecture_sd']:.2f}" for cell in cells)
             lines += ["", f"{name}: standard deviation over its architectures {sds} points"]
-    if said := remarks(results):
+    said = remarks(results)
+    if tried := results.get("trial"):
+        said += textwrap.wrap(trial_text(trial_from_dict(tried)), 100)
+    if said:
         lines += ["", *said]
     genotype = results["genotype"] if len(results["genotype"]) <= 91 else results["genotype"][:88] + "..."
     return "\n".join([*(line[:100] for line in lines), "", f"genotype {genotype}"])

@@ -22,7 +22,7 @@ HARMLESS = (  # settings that change no training, past or to come; the fingerpri
     *("data.source", "data.split", "data.cache_dir", "log.checkpoint_minutes", "log.keep", "train.nonfinite_limit"),
     *("protocol.episodes", "protocol.rotations", "meta_test.rows", "meta_test.random_architectures"),
     *("adapt.score", "adapt.margin", "adapt.generations", "adapt.seconds", "adapt.population", "adapt.folds"),
-    *("adapt.copies", "meta_test.other_normalisation"),
+    *("adapt.copies", "adapt.trials", "meta_test.other_normalisation"),
 )
 
 

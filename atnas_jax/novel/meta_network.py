@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from atnas_jax.data.npz import load_arrays
 from atnas_jax.job.config import stored_config
 from atnas_jax.job.files import write_arrays
+from atnas_jax.job.trial import Trial, trial_from_dict, trial_to_dict
 from atnas_jax.space.expected import CostTables, tables_from_dict, tables_to_dict
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.space.text import space_from_dict, space_to_dict
@@ -37,6 +38,7 @@ class MetaNetwork(NamedTuple):
     normalise: tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation per channel, of x/255
     config: ConfigDict
     latency: CostTables | None = None  # milliseconds, of what search.latency named
+    trial: Trial | None = None  # of the search on a support set
 
     @classmethod
     def load(cls, path: str) -> "MetaNetwork":
@@ -59,6 +61,7 @@ def save_meta_network(workdir: str, network: MetaNetwork) -> str:
         "normalise": network.normalise,
         "config": network.config.to_dict(),
         "latency": None if network.latency is None else tables_to_dict(network.latency),
+        "trial": None if network.trial is None else trial_to_dict(network.trial),
     }
     arrays = {"population": np.asarray(network.population), "about": np.asarray(json.dumps(about))}
     arrays |= {f"params/{name}": np.asarray(leaf) for name, leaf in flatten(network.params).items()}
@@ -104,7 +107,9 @@ def _network(arrays: dict[str, np.ndarray], about: dict[str, Any]) -> MetaNetwor
     mean, deviation = map(tuple, about["normalise"])
     space = space_from_dict(about["space"])
     latency = tables_from_dict(space, about["latency"]) if about.get("latency") else None
-    return MetaNetwork(params, population, space, tuple(about["image_shape"]), (mean, deviation), config, latency)
+    trial = trial_from_dict(about["trial"]) if about.get("trial") else None
+    shape, normalise = tuple(about["image_shape"]), (mean, deviation)
+    return MetaNetwork(params, population, space, shape, normalise, config, latency, trial)
 
 
 def flatten(params: Params) -> dict[str, Array]:

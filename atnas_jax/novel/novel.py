@@ -14,6 +14,7 @@ from atnas_jax.job.build import evaluation_learner
 from atnas_jax.job.compiled import compiled, stopwatch
 from atnas_jax.job.config import check_config
 from atnas_jax.job.costs import make_cost, share_of_limits
+from atnas_jax.job.trial import trial_to_dict
 from atnas_jax.novel.adapted_network import AdaptedNetwork, as_float, as_images, make_predictor
 from atnas_jax.novel.expected import describe, make_estimate
 from atnas_jax.novel.meta_network import MetaNetwork
@@ -87,7 +88,9 @@ def make_fit(
     """Return fit(images, labels, classes=None, *, seed=0) -> AdaptedNetwork, for many tasks.
 
     It compiles for the first task of each set of counts of images a class, and never again for such tasks. `fit` takes
-    uint8 [S,H,W,C] in the network's shape, integers [S] in 0..N-1 and the classes [N] that they stand for.
+    uint8 [S,H,W,C] in the network's shape, integers [S] in 0..N-1 and the classes [N] that they stand for. Where the
+    network's own trial of the search has shown no gain, see `Trial`, it keeps the shared best architecture, unless
+    generations, population, seconds or a limit is given.
 
     Args:
         network: from `load_meta_network`.
@@ -108,6 +111,7 @@ def make_fit(
     given |= {f"search.{name}": limit for name, limit in limits.items()}
     network = network._replace(config=_changed(network, given))
     limited, clock, known = any(limits.values()), clock or {"compile_s": 0.0}, {}
+    trial = network.trial if all(value is None for value in given.values()) else None  # who asks for a search gets one
     predictor = make_predictor(network.config, network.space, network.image_shape, clock)
 
     def fit(images, labels, classes=None, *, seed: int = 0) -> AdaptedNetwork:
@@ -124,7 +128,8 @@ def make_fit(
         warm = programs.repair(network.population[: network.config.adapt.population])
         _check_limits(limits, programs, warm)
         task = Task(key, network.params, x, y, warm[0])
-        choice, rounds = _search(programs, task, warm, network.config.adapt, seconds)
+        keeps = trial is not None and trial.keeps(min(counts))
+        choice, rounds = _kept(task) if keeps else _search(programs, task, warm, network.config.adapt, seconds)
         chosen, genotype = seconds(), np.asarray(choice.genotype)
         _check_limits(limits, programs, genotype[None])
         weights = jax.block_until_ready(programs.learn(network.params, genotype, x, y))
@@ -135,6 +140,7 @@ def make_fit(
             "architecture_s": round(chosen, 3),
             "weights_s": round(learned - chosen, 3),
             "compile_s": round(clock["compile_s"] - before, 3),
+            "kept_by_trial": trial_to_dict(trial) if keeps else None,
         }
         classes = np.arange(ways) if classes is None else np.asarray(classes)
         return AdaptedNetwork(
@@ -174,6 +180,11 @@ def check_labels(labels: np.ndarray, images: int) -> None:
     present = np.unique(labels)
     if len(present) < 2 or present[0] != 0 or present[-1] != len(present) - 1:
         raise ValueError(f"support labels are {present[:8].tolist()}; need every one of 0..N-1 at least once, N >= 2")
+
+
+def _kept(task: Task) -> tuple[Choice, int]:
+    """Return the shared best as a choice, of no generation."""
+    return Choice(task.incumbent, task.incumbent, np.full(2, np.nan)), 0
 
 
 def _search(programs, task, warm, settings, seconds) -> tuple[Choice, int]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from atnas_jax.job.trial import trial_from_dict, trial_text
 from atnas_jax.novel.novel import LIMITS
 from atnas_jax.report.html import Section, escape, paragraph, table
 from atnas_jax.report.read_adaptation import Adaptation
@@ -23,7 +24,8 @@ def choice_section(found: Adaptation) -> Section:
         ("compiling, once for such a task", f"{about['compile_s']:.1f} s"),
         ("seed", about["seed"]),
     ]
-    body = "".join(paragraph(text) for text in (how_scored(found), verdict(found)))
+    said = (verdict(found),) if about.get("kept_by_trial") else (how_scored(found), verdict(found))
+    body = "".join(paragraph(text) for text in said)
     if about["found"] != about["genotype"]:
         body += f"<p>Found, and not taken: <code>{escape(about['found'])}</code></p>"
     return Section("choice", "How it was chosen", body + table(("", ""), rows, text=(1,)))
@@ -49,6 +51,11 @@ def verdict(found: Adaptation) -> str:
     """Return whether what the search found was taken, and why."""
     about, margin = found.network.about, found.network.config.adapt.margin
     gain, taken = about["found_is_better_by"], about["found"] == about["genotype"]
+    if tried := about.get("kept_by_trial"):
+        return (
+            "The shared best architecture of the meta-network was kept, and nothing was searched for: "
+            f"{trial_text(trial_from_dict(tried))}. --generations, --seconds or a limit searches all the same."
+        )
     if gain is None and not taken:
         return "The shared best architecture of the meta-network was kept: what the search found has no finite loss."
     if gain is None:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.job.budget import architecture_steps, rungs_of
+from atnas_jax.job.budget import FINAL_ROUNDS, architecture_steps, rungs_of
 from atnas_jax.job.build import Parts
 from atnas_jax.job.compiled import stopwatch
 from atnas_jax.job.processes import by_first
@@ -20,7 +20,6 @@ from atnas_jax.run.steps import Programs
 from atnas_jax.space.text import to_text
 from atnas_jax.types import Array
 
-FINAL_ROUNDS = 4  # batches of meta_valid episodes that rank the last population again
 LEDGER = ("compile_s", "meta_train_s", "search_s", "control_s")
 
 

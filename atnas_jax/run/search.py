@@ -10,17 +10,20 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.evidence.evidence import NOTHING, Asked, check_asked, gather, kept_evidence, with_rows
-from atnas_jax.evidence.meta_test import meta_test, open_bench
+from atnas_jax.evidence.meta_test import Bench, meta_test, open_bench
 from atnas_jax.evidence.shown import write_shown
+from atnas_jax.evidence.trials import try_search
 from atnas_jax.job.budget import all_chunks
 from atnas_jax.job.build import Parts, build, relearned
 from atnas_jax.job.checkpoint import open_checkpoints
+from atnas_jax.job.compiled import stopwatch
 from atnas_jax.job.config import check_config, evaluation_steps, stored_config
 from atnas_jax.job.files import only_run, read_json
 from atnas_jax.job.processes import by_first, check_same, is_first, together
 from atnas_jax.job.progress import Progress, make_progress
 from atnas_jax.job.results import SCHEMA, check_results, peak_memory_mb, versions, write_results
 from atnas_jax.job.state import RunState, keep_config, ranked_population, restore_run
+from atnas_jax.job.trial import Trial, trial_to_dict
 from atnas_jax.meta.average import evaluated
 from atnas_jax.novel.meta_network import MetaNetwork, save_meta_network
 from atnas_jax.run.pick import pick, recalled
@@ -88,8 +91,11 @@ def _search(config: ConfigDict, parts: Parts, workdir: str, quiet: bool) -> dict
     progress.note(f"{parts.mesh.size} of {jax.device_count()} devices ({jax.devices()[0].device_kind}) share each step")
     try:
         state, notes = run_units(config, parts, workdir, progress)
-        by_first(save_meta_network, workdir, meta_network(config, parts, state))
-        results = report(config, parts, state, notes, progress, workdir)
+        bench = open_bench(config, parts, progress)
+        taken, trial = stopwatch(bench.clock), try_search(config, parts, state, bench, progress)
+        notes = notes | {"search_s": notes["search_s"] + taken()}
+        by_first(save_meta_network, workdir, meta_network(config, parts, state, trial))
+        results = report(config, parts, state, notes, progress, workdir, bench, trial)
     finally:
         progress.close()
     by_first(write_results, workdir, results)
@@ -125,6 +131,8 @@ def test_again(
     config = stored_config(read_json(os.path.join(workdir, "config.json"), "bring back a copy"))
     config.update_from_flattened_dict(changes)
     config.meta_test.rows = tuple(rows) or config.meta_test.rows
+    if "adapt.margin" in changes or "adapted" not in config.meta_test.rows:
+        config.adapt.trials = 0  # what this margin chooses is asked for, or nothing is chosen
     if "conv4" in rows and not config.meta_test.conv4:
         raise ValueError(f"rows has 'conv4', which {workdir} did not train (meta_test.conv4 is False); leave it out")
     with_rows(config, asked)
@@ -144,7 +152,9 @@ def test_again(
             )
         progress = make_progress({"meta_test": 1.0}, quiet)
         try:
-            again = report(config, parts, state, notes, progress, workdir, asked)
+            bench = open_bench(config, parts, progress)
+            trial = try_search(config, parts, state, bench, progress)
+            again = report(config, parts, state, notes, progress, workdir, bench, trial, asked)
         finally:
             progress.close()
         if evidence := kept_evidence(results, again):
@@ -154,11 +164,11 @@ def test_again(
     return again
 
 
-def meta_network(config: ConfigDict, parts: Parts, state: RunState) -> MetaNetwork:
+def meta_network(config: ConfigDict, parts: Parts, state: RunState, trial: Trial | None = None) -> MetaNetwork:
     """Return the outcome of a search: weights and population, the shared best first."""
     return MetaNetwork(
         evaluated(state.meta), ranked_population(state), parts.space, parts.image_shape, parts.normalise, config,
-        parts.latency,
+        parts.latency, trial,
     )  # fmt: skip
 
 
@@ -183,14 +193,16 @@ def report(
     notes: dict[str, Any],
     progress: Progress,
     workdir: str,
+    bench: Bench,
+    trial: Trial | None = None,
     asked: Asked = NOTHING,
 ) -> dict[str, Any]:
     """Return the results of a searched meta-network: the meta-test, what is asked besides, and what it took.
 
     It writes `meta_test.npz` into the workdir, see `evidence/shown.py`.
     """
-    bench, clock = open_bench(config, parts, progress), {"compile_s": 0.0}
-    found = meta_test(config, parts, state, progress, bench)
+    clock = {"compile_s": 0.0}
+    found = meta_test(config, parts, state, progress, bench, trial)
     write_shown(workdir, config, parts, state, found.chosen, clock)
     evidence = gather(asked, config, parts, state, notes["history"], bench, found, progress)
     data, test = parts.dataset, config.protocol
@@ -227,5 +239,6 @@ def report(
             "peak_memory_mb": peak_memory_mb(),
         },
         "history": notes["history"],
+        **({"trial": trial_to_dict(trial)} if trial else {}),
         **({"evidence": evidence} if evidence else {}),
     }

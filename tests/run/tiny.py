@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
             "train": {"ways": 3, "queries": 2, "tasks": 2, "steps": 8, "chunk": 2, "outer_lr": 0.01},
             "learner": {"name": "anil"},
             # With the default margin all tasks of three images keep the shared best, and tests ask what a task chose.
-            "adapt": {"population": 4, "copies": 2, "margin": 1.0},
+            "adapt": {"population": 4, "copies": 2, "margin": 1.0, "trials": 0},
             "search": {"generations": 2, "population": 4, "episodes": 4},
             "meta_test": {"random_architectures": 2},
             "log": {"checkpoint_minutes": 0.0},

@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     config.train.outer_lr = 3e-3
     config.train.ema = 0.998
 
-    # Depth where it is cheap, on 11x11 places; the control is Conv4 in a space of its own, which costs five times as much.
+    # Depth where it is cheap, on 11x11 places; the control is Conv4 in a space of its own, five times as costly.
     config.space.chain.ops = ("conv3",)
     config.space.chain.widths = (32, 48, 64)
     config.space.chain.depths = (4, 5, 6)

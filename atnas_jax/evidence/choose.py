@@ -48,12 +48,12 @@ def chunks_of(episodes: int, size: int = CHUNK) -> list[np.ndarray]:
 
 def warm_population(config: ConfigDict, state: RunState) -> Array:
     """Return int32 [n,E]: the shared best, then the fittest of the living population, as many as a novel task asks."""
-    return ranked_population(state)[: config.adapt.population]
+    return jnp.asarray(np.asarray(ranked_population(state))[: config.adapt.population])
 
 
 def choose(
     config: ConfigDict, parts: Parts, state: RunState, choice: Callable, at_random: bool, clock: dict[str, float]
-) -> tuple[Array, float]:
+) -> tuple[np.ndarray, float]:
     """Choose a genotype for every meta_test episode.
 
     Args:
@@ -72,7 +72,7 @@ def choose(
         seconds = stopwatch(clock)
         found.append(np.asarray(choice(*args)))
         taken.append(seconds() / len(index))
-    return jnp.concatenate(found)[:episodes], float(np.median(taken))
+    return np.concatenate(found)[:episodes], float(np.median(taken))
 
 
 def chooser(config: ConfigDict, parts: Parts) -> Callable:

@@ -7,12 +7,11 @@ episodes.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.evidence.choose import choose, chooser
-from atnas_jax.evidence.meta_test import Bench, Plan, accuracies_of, score_of
+from atnas_jax.evidence.meta_test import Bench, Plan, accuracies_of, everywhere, score_of
 from atnas_jax.job.build import Parts
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.config import evaluation_steps
@@ -21,7 +20,6 @@ from atnas_jax.job.spaces import hand_made
 from atnas_jax.job.state import RunState
 from atnas_jax.meta.average import evaluated
 from atnas_jax.space.text import parse
-from atnas_jax.types import Array
 
 Points = list[dict[str, Any]]
 
@@ -39,8 +37,8 @@ def inner_steps_curve(
         rows["conv4"] = (hand_made(parts.control.space), evaluated(state.control), bench.control)
 
     def curve(genotype, params, scorer):
-        everywhere = _everywhere(config, genotype)
-        plans = {number: Plan(everywhere, params, number) for number in numbers}
+        rows = everywhere(config, genotype)
+        plans = {number: Plan(rows, params, number) for number in numbers}
         return [{"steps": n} | score_of(accuracies_of(config, parts, row, scorer)) for n, row in plans.items()]
 
     return {
@@ -75,7 +73,7 @@ def search_curve(
 
 
 def adaptation_curve(
-    config: ConfigDict, parts: Parts, state: RunState, bench: Bench, chosen: Array, progress: Progress
+    config: ConfigDict, parts: Parts, state: RunState, bench: Bench, chosen: np.ndarray, progress: Progress
 ) -> dict[str, Points]:
     """Return accuracy by generations of the search on a task's support: mode -> points with "generation".
 
@@ -87,7 +85,7 @@ def adaptation_curve(
         chosen: int32 [episodes,E], what the row `adapted` chose.
         progress: is told of each search.
     """
-    rows = [_everywhere(config, state.best)]
+    rows = [everywhere(config, state.best)]
     for number in range(1, config.adapt.generations):
         fewer = config.copy_and_resolve_references()
         fewer.adapt.generations = number
@@ -117,14 +115,12 @@ def curve_table(title: str, axis: str, curves: Mapping[str, Points]) -> str:
     return "\n".join(lines)
 
 
-def _everywhere(config: ConfigDict, genotype: Array | np.ndarray) -> Array:
-    return jnp.broadcast_to(genotype, (1, config.protocol.episodes, len(genotype)))
+def _parsed(config: ConfigDict, parts: Parts, text: str) -> np.ndarray:
+    return everywhere(config, parse(parts.space, text))
 
 
-def _parsed(config: ConfigDict, parts: Parts, text: str) -> Array:
-    return _everywhere(config, jnp.asarray(parse(parts.space, text)))
-
-
-def _score(config: ConfigDict, parts: Parts, state: RunState, scorer: Callable, genotypes: Array) -> dict[str, float]:
+def _score(
+    config: ConfigDict, parts: Parts, state: RunState, scorer: Callable, genotypes: np.ndarray
+) -> dict[str, float]:
     row = Plan(genotypes, evaluated(state.meta), evaluation_steps(config))
     return score_of(accuracies_of(config, parts, row, scorer))

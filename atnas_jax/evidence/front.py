@@ -7,14 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.evidence.meta_test import Bench, Plan, accuracies_of, score_of
+from atnas_jax.evidence.meta_test import Bench, Plan, accuracies_of, everywhere, random_rows, score_of
 from atnas_jax.job.build import Parts
 from atnas_jax.job.config import evaluation_steps
-from atnas_jax.job.costs import feasibility
 from atnas_jax.job.state import RunState, ranked_population
 from atnas_jax.meta.average import evaluated
-from atnas_jax.rng import stream
-from atnas_jax.search.variation import random_feasible
 from atnas_jax.space.equivalents import distinct
 from atnas_jax.space.pareto import pareto_front
 from atnas_jax.space.text import to_text
@@ -40,15 +37,12 @@ def fronts_of(config: ConfigDict, parts: Parts, state: RunState, bench: Bench, e
         "accuracy", "ci95", "episodes"}}.
     """
     mode, scorer = next(iter(bench.scorers.items()))
-    feasible = feasibility(config, parts.space, parts.image_shape, parts.latency)
     found = distinct(parts.space, np.asarray(ranked_population(state)))
-    key, number = stream(config.seed, "random front"), DRAWN * len(found)
-    drawn = np.asarray(random_feasible(key, parts.space, number, feasible, 64))
+    drawn = random_rows(config, parts, "random front", DRAWN * len(found))
     drawn = np.concatenate([distinct(parts.space, drawn), drawn])[: len(found)]
     params, steps, points = evaluated(state.meta), evaluation_steps(config), []
     for group, genotypes in zip(GROUPS, (found, drawn)):
-        rows = jnp.broadcast_to(genotypes[:, None, None], (len(genotypes), 1, config.protocol.episodes, found.shape[1]))
-        plans = (Plan(row, params, steps) for row in rows)
+        plans = (Plan(everywhere(config, row), params, steps) for row in genotypes)
         scores = np.stack([accuracies_of(config, parts, row, scorer, episodes) for row in plans])
         costs = np.asarray(parts.cost(jnp.asarray(genotypes)))
         on_front = [on_front_of(scores[:, ::2].mean(1), cost) for cost in costs.T]

@@ -52,7 +52,7 @@ class Found(NamedTuple):
     compile_s: float
     seconds: float
     accuracies: dict[str, dict[str, np.ndarray]]  # mode -> row -> float [episodes]
-    chosen: dict[str, Array]  # int32 [episodes,E], of the rows that choose for each episode
+    chosen: dict[str, np.ndarray]  # int32 [episodes,E], of the rows that choose for each episode
 
 
 class Bench(NamedTuple):
@@ -67,7 +67,7 @@ class Bench(NamedTuple):
 class Plan(NamedTuple):
     """One row: per episode, which genotypes and weights, and in how many inner steps the weights adapt."""
 
-    genotypes: Array  # int32 [R,episodes,E], averaged over R
+    genotypes: np.ndarray  # int32 [R,episodes,E], averaged over R
     params: Params
     steps: int
 
@@ -115,7 +115,7 @@ def meta_test(
             progress.update("meta_test", (len(tables) - 1) * len(plans) + done + 1, len(bench.scorers) * len(plans),
                             row=name, accuracy=tables[mode][name]["accuracy"])  # fmt: skip
     own, *others = bench.scorers
-    cost = parts.cost(state.best)
+    cost = np.asarray(parts.cost(state.best))
     return Found(
         rows=tables[own],
         other={"normalisation": others[0], "rows": tables[others[0]]} if others else None,
@@ -138,14 +138,14 @@ def choose_rows(
     bench: Bench,
     names: list[str],
     trial: Trial | None = None,
-) -> tuple[dict[str, Array], dict[str, float]]:
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Return the genotypes int32 [episodes,E] and the seconds an episode of the choices that the rows `names` need."""
     budget = f"{config.adapt.population * config.adapt.generations} genotypes an episode"
     needed = {"adapted": ("adapted", "permuted_architecture"), "random_search": ("random_search",)}
     chosen, taken = {}, {}
     for name in (name for name, users in needed.items() if set(users) & set(names)):
         if name == "adapted" and trial is not None and trial.keeps(config.protocol.shots):
-            chosen[name], taken[name] = jnp.broadcast_to(state.best, (config.protocol.episodes, len(state.best))), 0.0
+            chosen[name], taken[name] = everywhere(config, state.best)[0], 0.0
             continue
         progress.note(f"meta-test: choosing architectures for {name}, {budget}")
         at_random = name == "random_search"
@@ -153,26 +153,37 @@ def choose_rows(
     return chosen, taken
 
 
-def plan(config: ConfigDict, parts: Parts, state: RunState, name: str, chosen: dict[str, Array]) -> Plan:
+def plan(config: ConfigDict, parts: Parts, state: RunState, name: str, chosen: dict[str, np.ndarray]) -> Plan:
     """Return which genotypes and weights a row of the table stands for."""
-    episodes, slots, steps = config.protocol.episodes, parts.space.num_slots, evaluation_steps(config)
+    episodes, steps = config.protocol.episodes, evaluation_steps(config)
     weights = evaluated(state.meta)
     if name in chosen:
         return Plan(chosen[name][None], weights, steps)
     if name == "permuted_architecture":
         return Plan(chosen["adapted"][derangement(episodes)][None], weights, steps)
     if name == "random_architecture":
-        feasible = feasibility(config, parts.space, parts.image_shape, parts.latency)
-        number = config.meta_test.random_architectures
-        rows = random_feasible(stream(config.seed, "random architectures"), parts.space, number, feasible, 64)
-        return Plan(jnp.broadcast_to(rows[:, None], (number, episodes, slots)), weights, steps)
+        rows = random_rows(config, parts, "random architectures", config.meta_test.random_architectures)
+        return Plan(np.concatenate([everywhere(config, row) for row in rows]), weights, steps)
     if name == "conv4":
-        genotype = hand_made(parts.control.space)
-        rows = jnp.broadcast_to(genotype, (1, episodes, len(genotype)))
-        return Plan(rows, evaluated(state.control), steps)
-    rows = jnp.broadcast_to(state.best, (1, episodes, slots))
+        return Plan(everywhere(config, hand_made(parts.control.space)), evaluated(state.control), steps)
+    rows = everywhere(config, state.best)
     params = blind(weights) if name == "no_adaptation" else weights
     return Plan(rows, params, steps if name == "best" else 0)
+
+
+def everywhere(config: ConfigDict, genotype: Array | np.ndarray) -> np.ndarray:
+    """Return int32 [1,episodes,E], the same genotype int32 [E] for every episode."""
+    return np.broadcast_to(np.asarray(genotype), (1, config.protocol.episodes, len(genotype)))
+
+
+def random_rows(config: ConfigDict, parts: Parts, name: str, number: int) -> np.ndarray:
+    """Return int32 [number,E], random genotypes within the limits, by the key of this name."""
+    feasible = feasibility(config, parts.space, parts.image_shape, parts.latency)
+
+    def drawn():
+        return random_feasible(stream(config.seed, name), parts.space, number, feasible, 64)
+
+    return np.asarray(compiled(drawn, {"compile_s": 0.0}, quickly=True)())
 
 
 def blind(params: Params) -> Params:
@@ -247,14 +258,14 @@ def score_of(accuracies: np.ndarray) -> dict[str, float]:
 
 def mean_cost(cost: Callable[[Array], Array], genotypes: Array) -> dict[str, float]:
     """Return the mean parameters and multiply-adds of genotypes int32 [...,E], which `cost` counts."""
-    params, macs = np.asarray(cost(genotypes), np.float64).reshape(-1, 2).mean(0)
+    params, macs = np.asarray(cost(jnp.asarray(genotypes)), np.float64).reshape(-1, 2).mean(0)
     return {"params": float(params), "macs": float(macs)}
 
 
 def seconds_per_score(config: ConfigDict, parts: Parts, state: RunState, bench: Bench) -> float:
     """Return the seconds that adapting the weights to an episode and predicting its queries take, without compiling."""
     index = jnp.asarray(chunks_of(config.protocol.episodes)[0])
-    genotypes, steps = jnp.broadcast_to(state.best, (len(index), len(state.best))), evaluation_steps(config)
+    genotypes, steps = np.tile(state.best, (len(index), 1)), evaluation_steps(config)
     args = (evaluated(state.meta), genotypes, index, jnp.asarray(steps, jnp.int32), parts.dataset.table, META_TEST)
     seconds = stopwatch(bench.clock)
     jax.block_until_ready(next(iter(bench.scorers.values()))(*args))

@@ -25,7 +25,12 @@ WAYS, SHOTS, QUERIES = 10, 5, 8  # classes, and images of each, that are kept at
 
 
 def write_shown(
-    workdir: str, config: ConfigDict, parts: Parts, state: RunState, chosen: dict[str, Array], clock: dict[str, float]
+    workdir: str,
+    config: ConfigDict,
+    parts: Parts,
+    state: RunState,
+    chosen: dict[str, np.ndarray],
+    clock: dict[str, float],
 ) -> None:
     """Predict the first meta_test episodes once more and write them, whole or not at all.
 
@@ -41,7 +46,7 @@ def write_shown(
     number, test = min(EPISODES, config.protocol.episodes), config.protocol
     chosen = {name: rows.reshape(len(rows), -1, rows.shape[-1])[:, -1] for name, rows in chosen.items()}
     row = "adapted" if "adapted" in chosen else "best"
-    genotypes = chosen[row][:number] if row in chosen else jnp.broadcast_to(state.best, (number, len(state.best)))
+    genotypes = chosen[row][:number] if row in chosen else np.tile(state.best, (number, 1))
     predict = compiled(_predictor(config, parts), clock, mesh=parts.mesh, quickly=True)  # three episodes, once
     support, query, predicted = predict(evaluated(state.meta), genotypes, jnp.arange(number), parts.dataset.table)
     predicted = np.asarray(predicted).reshape(number, test.ways, test.queries)

@@ -43,7 +43,7 @@ def try_search(config: ConfigDict, parts: Parts, state: RunState, bench: Bench, 
     for chunk in chunks_of(-(-number // size) * size, size):
         index = jnp.asarray(first_unseen(config) + chunk)
         found = bench.choice(weights, warm, jnp.asarray(False), index, table, META_VALID)
-        best = jnp.broadcast_to(state.best, found.shape)
+        best = np.tile(state.best, (len(index), 1))
         ours, shared = (np.asarray(scorer(weights, rows, index, steps, table, META_VALID)) for rows in (found, best))
         gains.append(ours - shared)
     trial = Trial(config.protocol.shots, number, *interval(np.concatenate(gains)[:number]))

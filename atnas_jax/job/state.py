@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.job.build import Parts
@@ -84,8 +85,9 @@ def _restored(checkpoints: Checkpoints, template: RunState) -> tuple[RunState, d
 
 def ranked_population(state: RunState) -> Array:
     """Return int32 [1+P,E]: the shared best, then the living population, fittest first."""
-    order = jnp.argsort(-state.search.fitness[:, 0])
-    return jnp.concatenate([state.best[None], state.search.population[order]])
+    best, search = np.asarray(state.best), jax.tree.map(np.asarray, (state.search.fitness, state.search.population))
+    order = np.argsort(-search[0][:, 0], kind="stable")
+    return jnp.asarray(np.concatenate([best[None], search[1][order]]))
 
 
 def keep_config(workdir: str, config: ConfigDict, accept: bool = False) -> None:

@@ -65,7 +65,7 @@ def generation(run: Run, state: RunState) -> RunState:
     fitness = scores if parts.strategy.relax is None else None
     control = at_random(run.config, run.programs, run.workdir, state, number, parts.dataset.table, run.notes)
     by_first(add_generation, run.workdir, number + 1, row["step"], asked, fitness, parts.cost(asked), control)
-    params, macs = (int(cost) for cost in parts.cost(state.best))
+    params, macs = np.asarray(parts.cost(state.best)).tolist()
     by_first(
         run.metrics.write,
         phase="search",
@@ -78,7 +78,7 @@ def generation(run: Run, state: RunState) -> RunState:
     return state
 
 
-def by_fitness(run: Run, state: RunState, number: int) -> tuple[RunState, Array, np.ndarray, int]:
+def by_fitness(run: Run, state: RunState, number: int) -> tuple[RunState, np.ndarray, np.ndarray, int]:
     """Ask, score on fresh meta_valid episodes, tell; the shared best is that of this generation's own scores.
 
     Returns:
@@ -86,11 +86,12 @@ def by_fitness(run: Run, state: RunState, number: int) -> tuple[RunState, Array,
     """
     size, table, params = run.config.search.episodes, run.parts.dataset.table, evaluated(state.meta)
     asked = run.programs.ask(state.search, jnp.int32(number), params, table)
-    order, rungs = jnp.arange(len(asked)), rungs_of(run.config, size)
+    order, rungs = np.arange(len(asked), dtype=np.int32), rungs_of(run.config, size)
     fitness, scored, _ = run.programs.fitness(params, asked, order, rungs, jnp.int32(number * size), table)
     search = run.programs.tell(state.search, asked, fitness)
-    state = state._replace(search=search, best=asked[jnp.argmax(fitness[:, 0])])
-    return state, asked, np.asarray(fitness[:, 0]), int(scored)
+    asked, scores = np.asarray(asked), np.asarray(fitness)[:, 0]
+    state = state._replace(search=search, best=jnp.asarray(asked[np.argmax(scores)]))
+    return state, asked, scores, int(scored)
 
 
 def by_gradient(run: Run, state: RunState, number: int) -> tuple[RunState, Array, np.ndarray, int]:
@@ -127,4 +128,4 @@ def rank_again(run: Run, state: RunState) -> Array:
             seen += more
         order[:field] = order[:field][np.argsort(-right[order[:field]], kind="stable")]
     run.notes["search_s"] += taken()
-    return population[order[0]]
+    return jnp.asarray(np.asarray(population)[order[0]])

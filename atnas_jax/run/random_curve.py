@@ -43,8 +43,8 @@ def at_random(
     asked = np.array(programs.random(jnp.int32(number)))
     if (best := by_first(best_random, workdir)) is not None:
         asked[0] = best
-    order, first = jnp.arange(len(asked)), jnp.int32(number * size)
+    order, first = np.arange(len(asked), dtype=np.int32), jnp.int32(number * size)
     args = (evaluated(state.meta), asked, order, rungs_of(config, size), first, table)
-    fitness = np.asarray(programs.fitness(*args)[0][:, 0])
+    fitness = np.asarray(programs.fitness(*args)[0])[:, 0]
     notes["control_s"] += taken()
     return asked, fitness

@@ -17,6 +17,7 @@ from atnas_jax.job.build import Parts, evaluation_learner
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.config import chunk_of
 from atnas_jax.job.costs import costs_of, feasibility, fitness_factor
+from atnas_jax.job.outer import outer_schedule
 from atnas_jax.job.proxy import make_score
 from atnas_jax.job.reorder import reordering
 from atnas_jax.job.spaces import hand_made
@@ -48,6 +49,7 @@ class Programs(NamedTuple):
     tell(search, genotypes [P,E], fitness [P,M]) -> search
     descend(search, params, generation, table) -> (search, mean accuracy [] of its masks, -inf if all of its population
         are beyond the limits); a generation of a gradient strategy
+    rate(step) -> learning rate float32 [] of an outer step
     """
 
     train: Callable
@@ -58,6 +60,7 @@ class Programs(NamedTuple):
     fitness: Callable
     tell: Callable
     descend: Callable
+    rate: Callable
 
 
 def make_programs(
@@ -131,6 +134,7 @@ def make_programs(
         compiled(fitness, clock, mesh=parts.mesh, note=note),
         compiled(strategy.tell, clock, mesh=parts.mesh),
         compiled(make_descend(config, parts, feasible), clock, mesh=parts.mesh, note=note),
+        brief(outer_schedule(config)),
     )
 
 

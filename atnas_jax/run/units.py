@@ -21,7 +21,6 @@ from atnas_jax.job.compiled import stopwatch
 from atnas_jax.job.config import chunk_of
 from atnas_jax.job.faults import check_nonfinite, count_nonfinite, too_many
 from atnas_jax.job.files import warn
-from atnas_jax.job.outer import outer_schedule
 from atnas_jax.job.processes import anywhere, by_first, first_only, is_first
 from atnas_jax.job.progress import Progress
 from atnas_jax.job.spaces import hand_made
@@ -128,10 +127,10 @@ def control_unit(run: Run, state: RunState) -> RunState:
     return state._replace(control=train(run, state.control, masks, "control", "control_s", {}))
 
 
-def alone(run: Run, space: SearchSpace, genotype: Array) -> Array:
+def alone(run: Run, space: SearchSpace, genotype: Array) -> np.ndarray:
     """Return masks [chunk,T,E,O] that are all of one genotype int32 [E] of a space."""
-    mask = mask_of(space, genotype)
-    return jnp.broadcast_to(mask, (chunk_of(run.config), run.config.train.tasks, *mask.shape))
+    mask = np.asarray(mask_of(space, genotype))
+    return np.broadcast_to(mask, (chunk_of(run.config), run.config.train.tasks, *mask.shape))
 
 
 def train(run: Run, meta: MetaState, masks: Array, phase: str, ledger: str, shown: dict[str, str]) -> MetaState:
@@ -148,7 +147,7 @@ def train(run: Run, meta: MetaState, masks: Array, phase: str, ledger: str, show
         "accuracy": found["accuracy"],
         "episodes_per_s": masks.shape[0] * masks.shape[1] / seconds,
     }
-    rate = float(outer_schedule(run.config)(step - 1))
+    rate = float(run.programs.rate(jnp.int32(step - 1)))
     by_first(
         run.metrics.write,
         step=step if phase == "meta_train" else steps + step,

@@ -19,7 +19,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, tmp_path_factory, monkeypatch):
+    written = str(tmp_path_factory.getbasetemp())  # modules that other tests of this process wrote, and then loaded
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(written):
+            monkeypatch.delitem(sys.modules, name)
+    kept._source.cache_clear()
     monkeypatch.setenv(kept.PROGRAMS, str(tmp_path / "programs"))
     return tmp_path / "programs"
 

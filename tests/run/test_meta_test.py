@@ -13,7 +13,7 @@ from atnas_jax.compiler import compile_on
 from atnas_jax.devices import on_mesh, replicated
 from atnas_jax.evidence import choose
 from atnas_jax.evidence import meta_test as module
-from atnas_jax.evidence.choose import chooser, warm_population
+from atnas_jax.evidence.choose import META_TEST, chooser, warm_population
 from atnas_jax.evidence.meta_test import make_scorer, meta_test, plan
 from atnas_jax.job.budget import rungs_of
 from atnas_jax.job.build import build, evaluation_learner
@@ -211,9 +211,9 @@ def test_the_program_of_an_inductive_row_scores_each_query_alone(finished, searc
     parts, state = searched
     truth = module.episodes_of
 
-    def moved(config, parts, index, given):
+    def moved(config, parts, index, given, valid):
         table, change = given
-        episodes = truth(config, parts, index, table)
+        episodes = truth(config, parts, index, table, valid)
         return episodes._replace(query_x=episodes.query_x.at[:, 1:].add(change))
 
     monkeypatch.setattr(module, "episodes_of", moved)
@@ -261,14 +261,16 @@ def test_each_program_reads_the_images_of_its_own_split_alone(finished, searched
         order = jnp.arange(len(population))
         return programs.fitness(state.meta.params, population, order, rungs, jnp.int32(0), table)
 
+    score = jax.jit(on_mesh(make_scorer(finished.config, parts, parts.space, "support"), parts.mesh))
+    choice = jax.jit(on_mesh(chooser(finished.config, parts), parts.mesh))
+
     def tested(table):
-        score = make_scorer(finished.config, parts, parts.space, "support")
         genotypes = jnp.broadcast_to(state.best, (6, len(state.best)))
-        return jax.jit(on_mesh(score, parts.mesh))(state.meta.params, genotypes, jnp.arange(6), jnp.int32(1), table)
+        return score(state.meta.params, genotypes, jnp.arange(6), jnp.int32(1), table, META_TEST)
 
     def chosen(table):
-        args = (state.meta.params, warm_population(finished.config, state), jnp.asarray(False), jnp.arange(6), table)
-        return jax.jit(on_mesh(chooser(finished.config, parts), parts.mesh))(*args)
+        warm = warm_population(finished.config, state)
+        return choice(state.meta.params, warm, jnp.asarray(False), jnp.arange(6), table, META_TEST)
 
     def same(a, b):
         return all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))

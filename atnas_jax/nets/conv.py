@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from atnas_jax.nets.lax_conv import conv_lax, lax_unless_batched
 from atnas_jax.nets.windows import windows
-from atnas_jax.nets.written import conv_written
+from atnas_jax.nets.written import conv_written, tall_product
 from atnas_jax.types import Array
 
 IMPLEMENTATIONS = ("auto", "mixed", "rows", "patches", "lax")
@@ -48,7 +48,8 @@ def conv(x: Array, kernel: Array, stride: int = 1, dilation: int = 1, implementa
 
 def _conv_patches(x, kernel, stride, dilation):
     patches, c_out = windows(x, kernel.shape[0], stride, dilation), kernel.shape[-1]
-    return (patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, c_out)).reshape(*patches.shape[:3], c_out)
+    product = tall_product(patches.reshape(-1, patches.shape[-1]), kernel.reshape(-1, c_out))
+    return product.reshape(*patches.shape[:3], c_out)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

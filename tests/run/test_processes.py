@@ -28,6 +28,7 @@ SMALLEST = {  # one block: compiling is most of the time of these tests
     "space.chain.ops": (("conv3", "conv1"),),
     "space.chain.depths": (1,),
     "space.chain.strides": (2,),
+    "adapt.trials": 4,
     "meta_test.rows": ("best",),
     "meta_test.conv4": False,
     "meta_test.other_normalisation": False,

@@ -51,11 +51,12 @@ def kernel_gradient(x: Array, y: Array, size: int, dilation: int, implementation
     derivatives, and "mixed" that of its products too.
     """
 
-    def product(x, y):
-        summed = _sum(x, y, size, dilation, implementation == "mixed")
+    def product(x, y, hold=lambda turned: turned):
+        summed = _sum(x, y, size, dilation, implementation == "mixed", hold)
         return summed.astype(jnp.promote_types(x.dtype, jnp.float32))
 
-    summed = lax.platform_dependent(x, y, cpu=functools.partial(_sum_chunks, product, size), default=product)
+    turning = functools.partial(product, hold=lax.optimization_barrier)
+    summed = lax.platform_dependent(x, y, cpu=functools.partial(_sum_chunks, turning, size), default=product)
     return summed.reshape(size, y.shape[-1], size, x.shape[-1]).transpose(0, 2, 3, 1).astype(x.dtype)
 
 
@@ -111,14 +112,15 @@ def _rows(x: Array, kernel: Array, dilation: int, halves: bool = False) -> Array
     return sum(shift_rows(row, dilation * (i - size // 2)) for i, row in enumerate(rows)).astype(x.dtype)
 
 
-def _sum(x: Array, y: Array, size: int, dilation: int, halves: bool = False) -> Array:
+def _sum(x: Array, y: Array, size: int, dilation: int, halves: bool, hold: Callable[[Array], Array]) -> Array:
     """Return `kernel_gradient` as [size*d,size*c], y shifted along rows times x gathered along columns.
 
-    y is turned before it is shifted: a product that must turn it by itself takes up to 1.7 times as long on a CPU.
+    y is turned before it is shifted, and `hold` may keep the compiler from leaving that to the product: on a CPU one
+    that must turn it takes up to 1.7 times as long.
     """
     gather = functools.partial(columns, size=size, dilation=dilation)
     gathered = in_halves(gather, x) if halves else gather(x)
-    turned = lax.optimization_barrier((y.astype(jnp.bfloat16) if halves else y).transpose(3, 0, 1, 2))
+    turned = hold((y.astype(jnp.bfloat16) if halves else y).transpose(3, 0, 1, 2))
     shifted = jnp.concatenate([shift_rows(turned, -dilation * (i - size // 2), axis=2) for i in range(size)])
     flat, wide = gathered.reshape(-1, gathered.shape[-1]), jnp.promote_types(x.dtype, jnp.float32)
     shifted = shifted.reshape(-1, len(flat))

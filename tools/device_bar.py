@@ -25,6 +25,7 @@ ROWS = ("best", "adapted")
 SEARCH = (f"--config.meta_test.rows={ROWS}", "--config.meta_test.conv4=False", "--config.log.random_search=False")
 STEPS = (
     *("--config.train.chunk=10", "--config.search.generations=2", "--config.protocol.episodes=2"),
+    "--config.adapt.trials=0",
     *("--config.meta_test.rows=('best',)", "--config.meta_test.other_normalisation=False", *SEARCH[1:]),
 )
 

@@ -40,9 +40,14 @@ def episodes_of(
     return jax.lax.cond(valid, drawn("meta_valid"), drawn("meta_test"))
 
 
-def chunks_of(episodes: int, size: int = CHUNK) -> list[np.ndarray]:
-    """Return the numbers 0..episodes-1 in chunks of one size, `size` at most, the last filled up with further ones."""
-    size = min(size, episodes)
+def chunks_of(episodes: int, size: int = 0) -> list[np.ndarray]:
+    """Return the numbers 0..episodes-1 in chunks of one size, the last filled up with further ones.
+
+    Args:
+        episodes: their number, at least 1.
+        size: of a chunk; 0 is `CHUNK`, or all of them where they are fewer.
+    """
+    size = size or min(CHUNK, episodes)
     return [np.arange(first, first + size) for first in range(0, episodes, size)]
 
 

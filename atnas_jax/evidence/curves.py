@@ -11,7 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.evidence.choose import choose, chooser
-from atnas_jax.evidence.meta_test import Bench, Plan, accuracies_of, everywhere, score_of
+from atnas_jax.evidence.meta_test import Bench, accuracies_of, score_of
+from atnas_jax.evidence.rows import Plan, everywhere
 from atnas_jax.job.build import Parts
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.config import evaluation_steps
@@ -73,16 +74,16 @@ def search_curve(
 
 
 def adaptation_curve(
-    config: ConfigDict, parts: Parts, state: RunState, bench: Bench, chosen: np.ndarray, progress: Progress
+    config: ConfigDict, parts: Parts, state: RunState, bench: Bench, chosen: np.ndarray | None, progress: Progress
 ) -> dict[str, Points]:
     """Return accuracy by generations of the search on a task's support: mode -> points with "generation".
 
-    Point g is the row `adapted` of a run with adapt.generations g; 0 is the shared best, nothing chosen. Each of the
+    Point g is what a search of g generations chooses, whatever a trial said of it; 0 is the shared best. Each of the
     numbers below adapt.generations costs a search of its own and the compilation of it.
 
     Args:
         config, parts, state, bench: of the run and its meta-test.
-        chosen: int32 [episodes,E], what the row `adapted` chose.
+        chosen: int32 [episodes,E], what the search of adapt.generations chose; None: it was not held.
         progress: is told of each search.
     """
     rows = [everywhere(config, state.best)]
@@ -92,6 +93,9 @@ def adaptation_curve(
         progress.note(f"meta-test: choosing architectures in {number} of {config.adapt.generations} generations")
         choice = compiled(chooser(fewer, parts), bench.clock, mesh=parts.mesh, note=progress.note)
         rows.append(choose(fewer, parts, state, choice, False, bench.clock)[0][None])
+    if chosen is None:
+        progress.note(f"meta-test: choosing architectures in {config.adapt.generations} generations")
+        chosen = choose(config, parts, state, bench.choice, False, bench.clock)[0]
     rows.append(chosen[None])
 
     def curve(scorer):

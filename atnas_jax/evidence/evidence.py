@@ -77,7 +77,8 @@ def gather(
         progress.note(f"meta-test: accuracy after each of {len(history)} generations")
         evidence["search_generations"] = search_curve(*run, history)
         if "adapted" in found.chosen:
-            evidence["adaptation_generations"] = adaptation_curve(*run, found.chosen["adapted"], progress)
+            chosen = None if found.kept else found.chosen["adapted"]
+            evidence["adaptation_generations"] = adaptation_curve(*run, chosen, progress)
     if asked.front:
         progress.note(f"meta-test: fronts of the population and of random genotypes, {asked.front} episodes each")
         evidence["front"] = fronts_of(*run, asked.front)
@@ -85,10 +86,17 @@ def gather(
 
 
 def kept_evidence(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the evidence of a run tested before and again: the new, and the old of the same episodes and choices."""
+    """Return the evidence of a run tested before and again: the new, and the old of the same episodes and choices.
+
+    What is said of the row `adapted` is dropped where that was chosen by another trial, or by none.
+    """
     old, new = (stored_config(results["config"]) for results in (before, now))
-    same = all(old[name] == new[name] for name in ("protocol", "adapt", "learner"))
-    return {**(before.get("evidence", {}) if same else {}), **now.get("evidence", {})}
+    if any(old[name] != new[name] for name in ("protocol", "adapt", "learner")):
+        return dict(now.get("evidence", {}))
+    adapted = ("paired", "permutation", "adaptation_generations")
+    chose = "adapted" in now["meta_test"] and before.get("trial") != now.get("trial")
+    kept = {name: what for name, what in before.get("evidence", {}).items() if not (chose and name in adapted)}
+    return {**kept, **now.get("evidence", {})}
 
 
 def evidence_text(evidence: Mapping[str, Any]) -> str:

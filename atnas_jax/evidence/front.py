@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.evidence.meta_test import Bench, Plan, accuracies_of, everywhere, random_rows, score_of
+from atnas_jax.evidence.meta_test import Bench, accuracies_of, score_of
+from atnas_jax.evidence.rows import Plan, everywhere, random_rows
 from atnas_jax.job.build import Parts
 from atnas_jax.job.config import evaluation_steps
 from atnas_jax.job.state import RunState, ranked_population
@@ -38,7 +39,7 @@ def fronts_of(config: ConfigDict, parts: Parts, state: RunState, bench: Bench, e
     """
     mode, scorer = next(iter(bench.scorers.items()))
     found = distinct(parts.space, np.asarray(ranked_population(state)))
-    drawn = random_rows(config, parts, "random front", DRAWN * len(found))
+    drawn = random_rows(config, parts, "random front", DRAWN * len(found), bench.clock)
     drawn = np.concatenate([distinct(parts.space, drawn), drawn])[: len(found)]
     params, steps, points = evaluated(state.meta), evaluation_steps(config), []
     for group, genotypes in zip(GROUPS, (found, drawn)):

@@ -23,21 +23,17 @@ from ml_collections import ConfigDict
 from atnas_jax.devices import AXIS
 from atnas_jax.evaluate import score_each
 from atnas_jax.evidence.choose import META_TEST, choose, chooser, chunks_of, episodes_of
-from atnas_jax.evidence.paired import derangement
+from atnas_jax.evidence.rows import Plan, everywhere, plan
 from atnas_jax.job.build import Parts, evaluation_learner, normalisations
 from atnas_jax.job.compiled import compiled, stopwatch
 from atnas_jax.job.config import evaluation_steps
-from atnas_jax.job.costs import feasibility
 from atnas_jax.job.progress import Progress
 from atnas_jax.job.results import interval
-from atnas_jax.job.spaces import hand_made
 from atnas_jax.job.state import RunState
 from atnas_jax.job.trial import Trial
 from atnas_jax.meta.average import evaluated
-from atnas_jax.rng import stream
-from atnas_jax.search.variation import random_feasible
 from atnas_jax.space.slots import SearchSpace, mask_of
-from atnas_jax.types import Array, Params
+from atnas_jax.types import Array
 
 
 class Found(NamedTuple):
@@ -50,9 +46,9 @@ class Found(NamedTuple):
     macs: int
     adapt_s_per_task: float
     compile_s: float
-    seconds: float
     accuracies: dict[str, dict[str, np.ndarray]]  # mode -> row -> float [episodes]
     chosen: dict[str, np.ndarray]  # int32 [episodes,E], of the rows that choose for each episode
+    kept: bool  # whether `adapted` keeps the shared best, as a trial showed no gain
 
 
 class Bench(NamedTuple):
@@ -62,14 +58,6 @@ class Bench(NamedTuple):
     scorers: dict[str, Callable]  # "inductive" or "transductive", the protocol's own first -> see `make_scorer`
     control: dict[str, Callable]  # the same for conv4, whose space may be another, see `Control`
     clock: dict[str, float]  # gets the seconds of compilation
-
-
-class Plan(NamedTuple):
-    """One row: per episode, which genotypes and weights, and in how many inner steps the weights adapt."""
-
-    genotypes: np.ndarray  # int32 [R,episodes,E], averaged over R
-    params: Params
-    steps: int
 
 
 def open_bench(config: ConfigDict, parts: Parts, progress: Progress) -> Bench:
@@ -100,10 +88,9 @@ def meta_test(
     the same weights, normalised differently. Where a `trial` has shown no gain, `adapted` keeps the shared best.
     """
     bench = bench or open_bench(config, parts, progress)
-    seconds = stopwatch(bench.clock)
     names = [name for name in config.meta_test.rows if name != "conv4" or config.meta_test.conv4]
     chosen, taken = choose_rows(config, parts, state, progress, bench, names, trial)
-    plans = {name: plan(config, parts, state, name, chosen) for name in names}
+    plans = {name: plan(config, parts, state, name, chosen, bench.clock) for name in names}
     tables, accuracies = {}, {}
     for mode in bench.scorers:
         tables[mode], accuracies[mode] = {}, {}
@@ -124,9 +111,9 @@ def meta_test(
         macs=int(cost[1]),
         adapt_s_per_task=taken.get("adapted", 0.0) + seconds_per_score(config, parts, state, bench),
         compile_s=bench.clock["compile_s"],
-        seconds=seconds(),
         accuracies=accuracies,
         chosen=chosen,
+        kept=keeps(config, trial),
     )
 
 
@@ -144,7 +131,7 @@ def choose_rows(
     needed = {"adapted": ("adapted", "permuted_architecture"), "random_search": ("random_search",)}
     chosen, taken = {}, {}
     for name in (name for name, users in needed.items() if set(users) & set(names)):
-        if name == "adapted" and trial is not None and trial.keeps(config.protocol.shots):
+        if name == "adapted" and keeps(config, trial):
             chosen[name], taken[name] = everywhere(config, state.best)[0], 0.0
             continue
         progress.note(f"meta-test: choosing architectures for {name}, {budget}")
@@ -153,43 +140,9 @@ def choose_rows(
     return chosen, taken
 
 
-def plan(config: ConfigDict, parts: Parts, state: RunState, name: str, chosen: dict[str, np.ndarray]) -> Plan:
-    """Return which genotypes and weights a row of the table stands for."""
-    episodes, steps = config.protocol.episodes, evaluation_steps(config)
-    weights = evaluated(state.meta)
-    if name in chosen:
-        return Plan(chosen[name][None], weights, steps)
-    if name == "permuted_architecture":
-        return Plan(chosen["adapted"][derangement(episodes)][None], weights, steps)
-    if name == "random_architecture":
-        rows = random_rows(config, parts, "random architectures", config.meta_test.random_architectures)
-        return Plan(np.concatenate([everywhere(config, row) for row in rows]), weights, steps)
-    if name == "conv4":
-        return Plan(everywhere(config, hand_made(parts.control.space)), evaluated(state.control), steps)
-    rows = everywhere(config, state.best)
-    params = blind(weights) if name == "no_adaptation" else weights
-    return Plan(rows, params, steps if name == "best" else 0)
-
-
-def everywhere(config: ConfigDict, genotype: Array | np.ndarray) -> np.ndarray:
-    """Return int32 [1,episodes,E], the same genotype int32 [E] for every episode."""
-    return np.broadcast_to(np.asarray(genotype), (1, config.protocol.episodes, len(genotype)))
-
-
-def random_rows(config: ConfigDict, parts: Parts, name: str, number: int) -> np.ndarray:
-    """Return int32 [number,E], random genotypes within the limits, by the key of this name."""
-    feasible = feasibility(config, parts.space, parts.image_shape, parts.latency)
-
-    def drawn():
-        return random_feasible(stream(config.seed, name), parts.space, number, feasible, 64)
-
-    return np.asarray(compiled(drawn, {"compile_s": 0.0}, quickly=True)())
-
-
-def blind(params: Params) -> Params:
-    """Return meta-parameters whose head does not see the support: at temperature 0 prototypes weigh nothing."""
-    head = params["head"]
-    return params | {"head": head | dict.fromkeys({"log_temperature"} & head.keys(), jnp.float32(-jnp.inf))}
+def keeps(config: ConfigDict, trial: Trial | None) -> bool:
+    """Return whether the episodes of the protocol keep the shared best, by a trial of such episodes."""
+    return trial is not None and trial.keeps(config.protocol.shots)
 
 
 def make_scorer(config: ConfigDict, parts: Parts, space: SearchSpace, normalisation: str) -> Callable:

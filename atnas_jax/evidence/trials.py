@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.evidence.choose import CHUNK, META_VALID, chunks_of, warm_population
+from atnas_jax.evidence.choose import META_VALID, chunks_of, warm_population
 from atnas_jax.evidence.meta_test import Bench
 from atnas_jax.job.budget import first_unseen
 from atnas_jax.job.build import Parts
@@ -39,8 +39,8 @@ def try_search(config: ConfigDict, parts: Parts, state: RunState, bench: Bench, 
     progress.note(f"trial: choosing architectures for {number} episodes of meta_valid")
     weights, warm, table = evaluated(state.meta), warm_population(config, state), parts.dataset.table
     steps, scorer = jnp.asarray(evaluation_steps(config), jnp.int32), next(iter(bench.scorers.values()))
-    gains, size = [], min(CHUNK, config.protocol.episodes)  # of the programs of the meta-test
-    for chunk in chunks_of(-(-number // size) * size, size):
+    gains, size = [], len(chunks_of(config.protocol.episodes)[0])  # as in the meta-test, whose programs these are
+    for chunk in chunks_of(number, size):
         index = jnp.asarray(first_unseen(config) + chunk)
         found = bench.choice(weights, warm, jnp.asarray(False), index, table, META_VALID)
         best = np.tile(state.best, (len(index), 1))

@@ -3,7 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.job.config import chunk_of
+from atnas_jax.job.config import chunk_of, evaluation_steps
 from atnas_jax.race import halving
 
 # Evaluations that one gradient to the mask on one episode counts for. An evaluation passes Q queries forwards and S
@@ -45,6 +45,24 @@ def all_chunks(config: ConfigDict) -> int:
 def searching(config: ConfigDict) -> int:
     """Return how many of them come before the finish, in which the shared best trains alone (train.finish)."""
     return max(all_chunks(config) - int(config.train.finish * all_chunks(config)), 1)
+
+
+def passes_of(config: ConfigDict) -> dict[str, float]:
+    """Return what each phase of a run takes, in passes of an image forwards: what the time that is left goes by.
+
+    A pass costs the same whatever the genotype; generations, which take little, count as training.
+    """
+    train, test, adapt, rows = config.train, config.protocol, config.adapt, config.meta_test.rows
+    inner, steps = config.learner.inner_steps, evaluation_steps(config)
+    trained = train.steps * train.tasks * train.ways * (3 * train.queries + 9 * train.shots * inner)
+    modes = 1 + config.meta_test.other_normalisation
+    scored = modes * (len(rows) + ("random_architecture" in rows) * (config.meta_test.random_architectures - 1))
+    chosen = adapt.population * adapt.generations
+    tested = test.episodes * (scored + chosen * ("random_search" in rows)) + adapt.trials * (chosen + 2)
+    tested += test.episodes * chosen * ("adapted" in rows and not adapt.trials)
+    phases = {"meta_train": trained, "control": trained * config.meta_test.conv4}
+    phases["meta_test"] = tested * test.ways * (test.queries + 3 * test.shots * steps)
+    return {name: float(passes) for name, passes in phases.items() if passes}
 
 
 def takes_valid(config: ConfigDict) -> bool:

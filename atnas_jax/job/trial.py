@@ -39,5 +39,4 @@ def trial_text(trial: Trial) -> str:
     """Return a trial in a sentence."""
     tasks = f"{trial.episodes} tasks of meta_valid, {trial.shots} image{'s' * (trial.shots != 1)} a class"
     gap = f"{100 * trial.difference:+.2f} ± {100 * trial.ci95:.2f} points away from the shared best"
-    so = "novel tasks are searched" if trial.pays else "novel tasks keep the shared best"
-    return f"on {tasks}, a search on the support is {gap}: {so}"
+    return f"on {tasks}, a search on the support is {gap}, which {'pays' if trial.pays else 'does not pay'}"

@@ -111,7 +111,9 @@ def make_fit(
     given |= {f"search.{name}": limit for name, limit in limits.items()}
     network = network._replace(config=_changed(network, given))
     limited, clock, known = any(limits.values()), clock or {"compile_s": 0.0}, {}
-    trial = network.trial if all(value is None for value in given.values()) else None  # who asks for a search gets one
+    # Who asks for a search gets one, by a setting of the run too that no trial could keep.
+    asked = network.config.adapt.seconds or any(value is not None for value in given.values())
+    trial = None if asked else network.trial
     predictor = make_predictor(network.config, network.space, network.image_shape, clock)
 
     def fit(images, labels, classes=None, *, seed: int = 0) -> AdaptedNetwork:

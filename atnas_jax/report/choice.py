@@ -16,7 +16,7 @@ def choice_section(found: Adaptation) -> Section:
     adapt = config.adapt
     asked = f"{adapt.seconds:g} s" if adapt.seconds else f"{adapt.generations} generations"
     rows = [
-        ("asked for", f"{asked} of {adapt.population} architectures"),
+        *([] if about.get("kept_by_trial") else [("asked for", f"{asked} of {adapt.population} architectures")]),
         *((f"at most ({name})", f"{config.search[name]:,} {UNITS[name]}") for name in LIMITS if config.search[name]),
         ("held", f"{about['generations']} generations, {about['evaluations']} evaluations"),
         ("choosing the architecture", f"{about['architecture_s']:.2f} s"),
@@ -54,7 +54,8 @@ def verdict(found: Adaptation) -> str:
     if tried := about.get("kept_by_trial"):
         return (
             "The shared best architecture of the meta-network was kept, and nothing was searched for: "
-            f"{trial_text(trial_from_dict(tried))}. --generations, --seconds or a limit searches all the same."
+            f"{trial_text(trial_from_dict(tried))}. Given to this command, --generations, --population, --seconds or a "
+            "limit searches all the same."
         )
     if gain is None and not taken:
         return "The shared best architecture of the meta-network was kept: what the search found has no finite loss."

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from atnas_jax.evidence.evidence import NOTHING, Asked, check_asked, gather, kep
 from atnas_jax.evidence.meta_test import Bench, meta_test, open_bench
 from atnas_jax.evidence.shown import write_shown
 from atnas_jax.evidence.trials import try_search
-from atnas_jax.job.budget import all_chunks
+from atnas_jax.job.budget import all_chunks, passes_of
 from atnas_jax.job.build import Parts, build, relearned
 from atnas_jax.job.checkpoint import open_checkpoints
 from atnas_jax.job.compiled import stopwatch
@@ -85,17 +86,15 @@ def picked(config: ConfigDict, parts: Parts, mesh: str, quiet: bool) -> dict[str
 
 
 def _search(config: ConfigDict, parts: Parts, workdir: str, quiet: bool) -> dict[str, Any]:
-    chunks = all_chunks(config)
-    weights = {"meta_train": chunks, "control": chunks * config.meta_test.conv4, "meta_test": chunks / 2}
-    progress = make_progress({name: weight for name, weight in weights.items() if weight}, quiet or not is_first())
+    progress = make_progress(passes_of(config), quiet or not is_first())
     progress.note(f"{parts.mesh.size} of {jax.device_count()} devices ({jax.devices()[0].device_kind}) share each step")
     try:
         state, notes = run_units(config, parts, workdir, progress)
+        by_first(save_meta_network, workdir, meta_network(config, parts, state))  # which a trial may add to
         bench = open_bench(config, parts, progress)
-        taken, trial = stopwatch(bench.clock), try_search(config, parts, state, bench, progress)
-        notes = notes | {"search_s": notes["search_s"] + taken()}
+        seconds, trial = stopwatch(bench.clock), try_search(config, parts, state, bench, progress)
         by_first(save_meta_network, workdir, meta_network(config, parts, state, trial))
-        results = report(config, parts, state, notes, progress, workdir, bench, trial)
+        results = report(config, parts, state, notes, progress, workdir, bench, trial, seconds)
     finally:
         progress.close()
     by_first(write_results, workdir, results)
@@ -131,8 +130,8 @@ def test_again(
     config = stored_config(read_json(os.path.join(workdir, "config.json"), "bring back a copy"))
     config.update_from_flattened_dict(changes)
     config.meta_test.rows = tuple(rows) or config.meta_test.rows
-    if "adapt.margin" in changes or "adapted" not in config.meta_test.rows:
-        config.adapt.trials = 0  # what this margin chooses is asked for, or nothing is chosen
+    if "adapt.margin" in changes:
+        config.adapt.trials = 0  # what this margin chooses is asked for
     if "conv4" in rows and not config.meta_test.conv4:
         raise ValueError(f"rows has 'conv4', which {workdir} did not train (meta_test.conv4 is False); leave it out")
     with_rows(config, asked)
@@ -153,8 +152,9 @@ def test_again(
         progress = make_progress({"meta_test": 1.0}, quiet)
         try:
             bench = open_bench(config, parts, progress)
-            trial = try_search(config, parts, state, bench, progress)
-            again = report(config, parts, state, notes, progress, workdir, bench, trial, asked)
+            chooses, seconds = {"adapted", "permuted_architecture"} & set(config.meta_test.rows), stopwatch(bench.clock)
+            trial = try_search(config, parts, state, bench, progress) if chooses else None
+            again = report(config, parts, state, notes, progress, workdir, bench, trial, seconds, asked)
         finally:
             progress.close()
         if evidence := kept_evidence(results, again):
@@ -194,15 +194,17 @@ def report(
     progress: Progress,
     workdir: str,
     bench: Bench,
-    trial: Trial | None = None,
+    trial: Trial | None,
+    seconds: Callable[[], float],
     asked: Asked = NOTHING,
 ) -> dict[str, Any]:
     """Return the results of a searched meta-network: the meta-test, what is asked besides, and what it took.
 
-    It writes `meta_test.npz` into the workdir, see `evidence/shown.py`.
+    `seconds` tells those since the trial began, without compiling. It writes `meta_test.npz` into the workdir, see
+    `evidence/shown.py`.
     """
     clock = {"compile_s": 0.0}
-    found = meta_test(config, parts, state, progress, bench, trial)
+    found, taken = meta_test(config, parts, state, progress, bench, trial), seconds()
     write_shown(workdir, config, parts, state, found.chosen, clock)
     evidence = gather(asked, config, parts, state, notes["history"], bench, found, progress)
     data, test = parts.dataset, config.protocol
@@ -235,7 +237,7 @@ def report(
         | {
             "compile_s": notes["compile_s"] + found.compile_s + clock["compile_s"],
             "adapt_s_per_task": found.adapt_s_per_task,
-            "meta_test_s": found.seconds,
+            "meta_test_s": taken,
             "peak_memory_mb": peak_memory_mb(),
         },
         "history": notes["history"],

@@ -103,7 +103,7 @@ def merge(workdirs: Sequence[str]) -> dict[str, Any]:
         "seeds": [results["seed"] for results in runs],
         "data": runs[0]["data"],
         "protocol": runs[0]["protocol"],
-        "remarks": remarks(runs[0]),
+        "remarks": remarks(runs[0]) + _tried(runs),
         "genotypes": [results["genotype"] for results in runs],
         "rows": rows,
         "differences": {mode: _differences(cells) for mode, cells in rows.items()},
@@ -148,6 +148,15 @@ def _check_alike(found: Mapping[str, Mapping[str, Any]]) -> None:
             raise ValueError(
                 f"{first} and {workdir} differ in more than the seed ({', '.join(differ[:5])}); take runs of one config"
             )
+
+
+def _tried(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the runs' trials of the search on a support say, in a line, where any was made."""
+    trials = [results["trial"] for results in runs if "trial" in results]
+    if not trials:
+        return []
+    paid = sum(trial["pays"] for trial in trials)
+    return [f"a search on the support pays in {paid} of {len(trials)} trials of {len(runs)} runs; else adapted is best"]
 
 
 def _by_mode(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

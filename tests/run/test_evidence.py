@@ -101,7 +101,7 @@ def test_the_table_stays_and_one_program_a_mode_scores_everything(finished, agai
 def test_the_permuted_row_is_the_choice_of_another_episode(finished, searched, again):
     parts, state = searched
     chosen = again.found.chosen["adapted"]
-    row = module.plan(finished.config, parts, state, "permuted_architecture", again.found.chosen)
+    row = module.plan(finished.config, parts, state, "permuted_architecture", again.found.chosen, {})
     assert np.array_equal(row.genotypes[0], np.asarray(chosen)[derangement(6)])
     assert row.steps == finished.config.learner.inner_steps
     table = again.results["meta_test"]  # the same genotypes, elsewhere
@@ -221,7 +221,8 @@ def test_results_with_evidence_are_of_the_schema(again):
 
 
 def test_evidence_of_other_episodes_or_another_search_on_them_does_not_stay(again):
-    before, now = again.results, {"config": again.results["config"], "evidence": {"paired": {}}}
+    before = again.results
+    now = {"config": before["config"], "meta_test": before["meta_test"], "evidence": {"paired": {}}}
     assert kept_evidence(before, now) == before["evidence"] | {"paired": {}}
     older = copy.deepcopy(before)
     del older["config"]["adapt"]["seconds"]  # a run that had no such setting yet
@@ -230,6 +231,9 @@ def test_evidence_of_other_episodes_or_another_search_on_them_does_not_stay(agai
         other = copy.deepcopy(now)
         other["config"][section][name] = 3
         assert kept_evidence(before, other) == {"paired": {}}
+    tried = now | {"trial": {"pays": False}, "evidence": {}}  # `adapted` was chosen otherwise, all else was not
+    assert set(kept_evidence(before, tried)) == {"inner_steps", "search_generations", "front"}
+    assert kept_evidence(before, tried | {"meta_test": {"best": {}}}) == before["evidence"]
 
 
 @pytest.mark.parametrize("asked", [Asked(inner_steps=(0, -1)), Asked(front=3), Asked(front=601)])

@@ -13,8 +13,10 @@ from atnas_jax.compiler import compile_on
 from atnas_jax.devices import on_mesh, replicated
 from atnas_jax.evidence import choose
 from atnas_jax.evidence import meta_test as module
+from atnas_jax.evidence import rows as rows_of
 from atnas_jax.evidence.choose import META_TEST, chooser, warm_population
-from atnas_jax.evidence.meta_test import make_scorer, meta_test, plan
+from atnas_jax.evidence.meta_test import make_scorer, meta_test
+from atnas_jax.evidence.rows import plan
 from atnas_jax.job.budget import rungs_of
 from atnas_jax.job.build import build, evaluation_learner
 from atnas_jax.job.checkpoint import open_checkpoints, restore_latest
@@ -53,8 +55,8 @@ def test_the_same_architecture_and_weights_score_the_same_in_every_row(finished,
     parts, state = searched
     monkeypatch.setattr(choose, "CHUNK", 4)
     monkeypatch.setattr(module, "choose", lambda *_: (jnp.broadcast_to(state.best, (6, parts.space.num_slots)), 0.0))
-    monkeypatch.setattr(module, "random_feasible", lambda *_: jnp.stack([state.best] * 2))
-    monkeypatch.setattr(module, "hand_made", lambda _: state.best)
+    monkeypatch.setattr(rows_of, "random_rows", lambda *_: np.stack([state.best] * 2))
+    monkeypatch.setattr(rows_of, "hand_made", lambda _: state.best)
     found = meta_test(finished.config, parts, state._replace(control=state.meta), QUIET)
     assert tuple(found.rows) == tuple(found.other["rows"]) == ROWS
     for rows, expected in (
@@ -76,7 +78,10 @@ def test_the_spread_is_over_the_means_of_genotypes():
 
 def test_the_chunks_change_nothing(finished, searched):
     config = changed(finished.config, {"meta_test.rows": ("best",), "meta_test.other_normalisation": False})
-    assert choose.CHUNK > 6  # the finished run had chunks of 4
+    assert len(choose.chunks_of(6)) == 1
+    with pytest.MonkeyPatch.context() as patch:  # as of the finished run
+        patch.setattr(choose, "CHUNK", 4)
+        assert [chunk.tolist() for chunk in choose.chunks_of(6)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert meta_test(config, *searched, QUIET).rows == {"best": finished.results["meta_test"]["best"]}
 
 
@@ -97,7 +102,9 @@ def test_a_row_that_needs_no_training_of_its_own_can_be_left_out(finished, searc
 
 def test_a_row_is_what_the_table_says_of_it(finished, searched):
     config, (parts, state) = finished.config, searched
-    plans = {name: plan(config, parts, state, name, {}) for name in ("best", "zero_steps", "no_adaptation", "conv4")}
+    plans = {
+        name: plan(config, parts, state, name, {}, {}) for name in ("best", "zero_steps", "no_adaptation", "conv4")
+    }
     assert {name: row.steps for name, row in plans.items()} == {
         "best": config.learner.inner_steps, "zero_steps": 0, "no_adaptation": 0, "conv4": config.learner.inner_steps
     }  # fmt: skip

@@ -21,6 +21,8 @@ from atnas_jax.job.faults import Fault
 from atnas_jax.job.kept import kept_program
 from atnas_jax.job.processes import anywhere, by_first, check_same, first_only, join, of_first, together
 from atnas_jax.job.progress import Progress
+from atnas_jax.job.trial import trial_to_dict
+from atnas_jax.novel.meta_network import load_meta_network
 from atnas_jax.run import search
 from atnas_jax.study.traffic import traffic
 
@@ -29,7 +31,7 @@ SMALLEST = {  # one block: compiling is most of the time of these tests
     "space.chain.depths": (1,),
     "space.chain.strides": (2,),
     "adapt.trials": 4,
-    "meta_test.rows": ("best",),
+    "meta_test.rows": ("best", "random_architecture"),
     "meta_test.conv4": False,
     "meta_test.other_normalisation": False,
 }
@@ -83,6 +85,13 @@ def began(undisturbed, tmp_path_factory):
         patch.setattr(compiled, "kept_program", compile_and_keep)
         _stopped_after(3, patch, undisturbed[0], workdir, "tasks:2,population:2")
     return workdir, texts
+
+
+def test_what_a_run_tried_is_in_its_results_and_its_network(undisturbed):
+    config, workdir = undisturbed
+    results = search.finished(str(workdir))
+    assert config.adapt.trials == results["trial"]["episodes"] == 4
+    assert trial_to_dict(load_meta_network(str(workdir)).trial) == results["trial"]
 
 
 def _bytes_of(text, kind):

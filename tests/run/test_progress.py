@@ -4,6 +4,7 @@ import io
 
 import pytest
 
+from atnas_jax.job.budget import passes_of
 from atnas_jax.job.progress import duration, make_progress
 
 
@@ -90,3 +91,17 @@ def test_a_terminal_gets_a_live_bar_and_notes_that_stay():
     assert "resumed at step [1]" in stream.getvalue()
     assert "[conv3]" in stream.getvalue()
     assert "1/2" in stream.getvalue()
+
+
+def test_the_share_of_the_meta_test_is_what_it_computes(tiny):
+    """By hand, of tiny.py: an episode of training passes 3 ways x (3 x 2 queries + 9 x 1 x 1), of the test 3 x (2 + 3)."""
+    rows = {"meta_test.rows": ("adapted", "best", "random_architecture", "random_search")}
+    assert passes_of(tiny(rows | {"meta_test.conv4": False})) == {
+        "meta_train": 8 * 2 * 45,
+        "meta_test": 15 * (6 * (2 * (3 + 2) + 8) + 6 * 8),  # two modes, two random genotypes, two choices of 4 x 2
+    }
+    assert passes_of(tiny({"meta_test.rows": ("best",), "adapt.trials": 10})) == {
+        "meta_train": 8 * 2 * 45,
+        "control": 8 * 2 * 45,
+        "meta_test": 15 * (6 * 2 + 10 * (8 + 2)),
+    }

@@ -10,7 +10,7 @@ import pytest
 
 from atnas_jax.data.episodes import sample_episodes
 from atnas_jax.devices import AXIS, on_mesh
-from atnas_jax.evidence.meta_test import plan
+from atnas_jax.evidence.rows import plan
 from atnas_jax.job import build as build_module
 from atnas_jax.job.build import build, evaluation_learner
 from atnas_jax.job.config import check_config
@@ -165,7 +165,7 @@ def test_a_run_with_everything_on_ends_and_resumes(tiny, tmp_path):
     network = search.meta_network(config, parts, states[0])
     jax.tree.map(np.testing.assert_array_equal, network.params, meta.opt_state.mean)
     assert network.params["head"]["log_temperature"] != meta.params["head"]["log_temperature"]
-    assert plan(config, parts, states[0], "best", {}).params is meta.opt_state.mean
+    assert plan(config, parts, states[0], "best", {}, {}).params is meta.opt_state.mean
     assert {leaf.shape for leaf in jax.tree.leaves(network.params["step_rates"])} == {(2,)}
     assert network.params["body"]["block0"]["norm"]["bias"].shape == (3, 8)
 

@@ -1,6 +1,7 @@
 """The trial of the search on a support set: measured on meta_valid alone, and kept to."""
 
 import dataclasses
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from atnas_jax.data.episodes import fixed_episodes
 from atnas_jax.data.table import split_classes
 from atnas_jax.evaluate import score_each
+from atnas_jax.evidence import curves
 from atnas_jax.evidence import meta_test as module
 from atnas_jax.evidence.choose import META_VALID, episodes_of, warm_population
+from atnas_jax.evidence.evidence import Asked, gather
 from atnas_jax.evidence.meta_test import meta_test, open_bench
 from atnas_jax.evidence.trials import try_search
 from atnas_jax.job.budget import FINAL_ROUNDS, first_unseen
@@ -29,6 +32,7 @@ from atnas_jax.report.read import read_run
 from atnas_jax.report.read_adaptation import Adaptation
 from atnas_jax.run.search import meta_network, report, test_again
 from atnas_jax.space.slots import mask_of
+from atnas_jax.study.seeds import _tried
 
 meta_test.__test__ = test_again.__test__ = False  # pytest takes them for tests
 QUIET = make_progress({}, quiet=True)
@@ -145,9 +149,12 @@ def test_a_novel_task_keeps_to_the_trial_unless_a_search_is_asked_for(finished, 
     assert kept.about["found"] == kept.about["genotype"] and kept.about["found_is_better_by"] is None
     said = verdict(Adaptation(*(kept if name == "network" else None for name in Adaptation._fields)))
     assert "nothing was searched for" in said and "-2.00 ± 1.00 points" in said
+    patient = network.config.copy_and_resolve_references()
+    patient.adapt.seconds = 0.01
     for given, labels, options in (
         (network, [0, 1, 2], {"generations": 1}),
         (network, [0, 1, 2], {"max_params": 10**6}),
+        (network._replace(config=patient), [0, 1, 2], {}),  # a trial cannot keep seconds
         (network, [0, 0, 1, 1, 2, 2], {}),  # the trial was of single images
         (network._replace(trial=PAYS), [0, 1, 2], {}),
         (network._replace(trial=None), [0, 1, 2], {}),
@@ -159,13 +166,53 @@ def test_a_novel_task_keeps_to_the_trial_unless_a_search_is_asked_for(finished, 
 def test_a_run_tries_its_search_and_says_so(finished, searched, tried, tmp_path):
     config, parts, state, bench = searched
     notes = {"history": [], **dict.fromkeys(("meta_train_s", "search_s", "control_s", "compile_s"), 0.0)}
-    results = report(config, parts, state, notes, QUIET, str(tmp_path), bench, tried)
+    results = report(config, parts, state, notes, QUIET, str(tmp_path), bench, tried, lambda: 7.0)
+    assert results["ledger"]["meta_test_s"] == 7 and results["ledger"]["search_s"] == 0
     assert results["trial"] == trial_to_dict(tried)
     assert "10 tasks of meta_valid, 1 image a class" in results_table(results)
     assert meta_network(config, parts, state, tried).trial == tried
     record = read_run(finished.workdir)
     assert "Trial of" not in section(record, lambda *_: "").body
     assert "10 tasks of meta_valid" in section(record._replace(results=results), lambda *_: "").body
+
+
+def test_a_run_that_is_tested_again_is_tried_again_unless_its_choices_are_asked_for(finished, tmp_path):
+    workdir = shutil.copytree(finished.workdir, tmp_path / "run")
+
+    def tested(rows, **changes):
+        named = {"adapt.trials": 6} | {f"adapt.{name}": value for name, value in changes.items()}
+        return test_again(str(workdir), named, rows=rows, quiet=True)
+
+    tried = tested(("adapted", "best"))
+    assert tried["trial"]["episodes"] == 6
+    if not tried["trial"]["pays"]:
+        assert tried["meta_test"]["adapted"] == tried["meta_test"]["best"]
+    asked = tested(("adapted", "best"), margin=-1.0)
+    assert "trial" not in asked and asked["config"]["adapt"]["trials"] == 0
+    assert asked["meta_test"]["adapted"]["params"] != asked["meta_test"]["best"]["params"]
+    other = tested(("best",))
+    assert "trial" not in other and other["config"]["adapt"]["trials"] == 6  # merges with other seeds
+
+
+def test_the_curve_of_a_task_is_of_searches_where_the_trial_keeps(searched, monkeypatch):
+    config, parts, state, bench = searched
+    kept = meta_test(config, parts, state, QUIET, bench, LOSES)
+    free = meta_test(config, parts, state, QUIET, bench)
+    assert kept.kept and not free.kept
+    last = free.rows["adapted"]["accuracy"]
+    assert last != kept.rows["adapted"]["accuracy"]
+    monkeypatch.setattr(curves, "compiled", lambda *_, **__: bench.choice)  # of any number of generations
+    for found in (kept, free):
+        points = gather(Asked(generations=True), config, parts, state, [], bench, found, QUIET)
+        points = points["adaptation_generations"]["inductive"]
+        assert [point["generation"] for point in points] == [0, 1, 2]
+        assert points[0]["accuracy"] == kept.rows["best"]["accuracy"] and points[-1]["accuracy"] == last
+
+
+def test_merged_seeds_say_in_how_many_the_search_pays():
+    runs = [{"trial": trial_to_dict(LOSES)}, {"trial": trial_to_dict(PAYS)}, {}]
+    assert _tried(runs) == ["a search on the support pays in 1 of 2 trials of 3 runs; else adapted is best"]
+    assert _tried([{}, {}]) == []
 
 
 def test_one_trial_has_no_interval(tiny):

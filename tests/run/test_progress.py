@@ -94,7 +94,7 @@ def test_a_terminal_gets_a_live_bar_and_notes_that_stay():
 
 
 def test_the_share_of_the_meta_test_is_what_it_computes(tiny):
-    """By hand, of tiny.py: an episode of training passes 3 ways x (3 x 2 queries + 9 x 1 x 1), of the test 3 x (2 + 3)."""
+    """By hand, of tiny.py: an episode of training is 3 ways x (3 x 2 queries + 9 shots) passes, of test 3 x (2 + 3)."""
     rows = {"meta_test.rows": ("adapted", "best", "random_architecture", "random_search")}
     assert passes_of(tiny(rows | {"meta_test.conv4": False})) == {
         "meta_train": 8 * 2 * 45,

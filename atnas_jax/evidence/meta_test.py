@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from atnas_jax.devices import AXIS
 from atnas_jax.evaluate import score_each
 from atnas_jax.evidence.choose import META_TEST, choose, chooser, chunks_of, episodes_of
-from atnas_jax.evidence.rows import Plan, everywhere, plan
+from atnas_jax.evidence.rows import Plan, everywhere, plan, same_plan
 from atnas_jax.job.build import Parts, evaluation_learner, normalisations
 from atnas_jax.job.compiled import compiled, stopwatch
 from atnas_jax.job.config import evaluation_steps
@@ -93,10 +93,12 @@ def meta_test(
     plans = {name: plan(config, parts, state, name, chosen, bench.clock) for name in names}
     tables, accuracies = {}, {}
     for mode in bench.scorers:
-        tables[mode], accuracies[mode] = {}, {}
+        tables[mode], accuracies[mode], scored = {}, {}, []
         for done, (name, row) in enumerate(plans.items()):
             counted, scorers = (parts.control.cost, bench.control) if name == "conv4" else (parts.cost, bench.scorers)
-            each = accuracies_of_each(config, parts, row, scorers[mode])
+            known = [values for other, values in scored if same_plan(row, other)]  # as where a trial keeps the best
+            each = known[0] if known else accuracies_of_each(config, parts, row, scorers[mode])
+            scored.append((row, each))
             values = accuracies[mode][name] = np.mean(each, 0)
             tables[mode][name] = score_of(values) | mean_cost(counted, row.genotypes) | spread(each)
             progress.update("meta_test", (len(tables) - 1) * len(plans) + done + 1, len(bench.scorers) * len(plans),

@@ -52,6 +52,12 @@ def plan(
     return Plan(rows, params, steps if name == "best" else 0)
 
 
+def same_plan(one: Plan, other: Plan) -> bool:
+    """Return whether two rows are of the same genotypes and weights, so that one score serves both."""
+    same = one.params is other.params and one.steps == other.steps
+    return same and np.array_equal(one.genotypes, other.genotypes)
+
+
 def everywhere(config: ConfigDict, genotype: Array | np.ndarray) -> np.ndarray:
     """Return int32 [1,episodes,E], the same genotype int32 [E] for every episode."""
     return np.broadcast_to(np.asarray(genotype), (1, config.protocol.episodes, len(genotype)))

@@ -131,8 +131,15 @@ def test_where_the_trial_shows_no_gain_adapted_is_the_shared_best(searched, monk
         again = meta_test(config, parts, state, QUIET, bench, other)
         assert np.array_equal(again.chosen["adapted"], searched_for.chosen["adapted"])
     monkeypatch.setattr(module, "choose", None)  # nothing is searched for
-    kept = meta_test(config, parts, state, QUIET, bench, LOSES)
+    score, scored = bench.scorers["inductive"], []
+
+    def counted(*given):
+        scored.append(np.asarray(given[1]))
+        return score(*given)
+
+    kept = meta_test(config, parts, state, QUIET, bench._replace(scorers={"inductive": counted}), LOSES)
     assert kept.rows["adapted"] == kept.rows["best"]
+    assert len(scored) == 2  # once for both rows, and once for the seconds
     assert np.all(np.asarray(kept.chosen["adapted"]) == np.asarray(state.best))
 
 

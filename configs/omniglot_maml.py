@@ -3,9 +3,10 @@
 Data: an npz file, made as docs/own_data.md says, beside the repository; elsewhere: --config.data.source=npz:PATH.
     Vinyals split by character, no rotated classes in meta_test.
 Published, transductive: MAML 98.7 +- 0.4 (Finn et al. 2017, Conv4 of 64 filters with strides, 1.9 million tasks).
-Measured, 600 episodes, 3 inner steps, seed 0: 97.56 +- 0.30 transductive, 96.93 +- 0.34 inductive, after 175,000 steps,
-    350,000 tasks, 2 h 29 min of one core (--cpu_devices=1) of an AMD EPYC with AVX2 beside other jobs, tests included
-    and 11 minutes in which it was stopped. Its training episodes end at 98.9 %.
+Measured, 600 episodes, 3 inner steps, seed 0: 97.66 +- 0.28 transductive, 96.78 +- 0.34 inductive, after 175,000 steps,
+    350,000 tasks, 46 min 29 s of one core (--cpu_devices=1) of an AMD EPYC with AVX-512, another run on its other core
+    (commit df4e0c2). Before, on one with AVX2 beside other jobs: 97.56 +- 0.30 and 96.93 +- 0.34 in 2 h 29 min, tests
+    and 11 minutes in which it was stopped included. Its training episodes end at 98.6 %, 98.9 % then.
     Without warp, mirrors and alike, on meta_train alone (commit 262a10b): 97.40 +- 0.28 and 96.54 +- 0.35 after 460,000
     tasks, 99.3 % in training; with 8 tasks a step at 1e-3 97.27 +- 0.27 and 96.63 +- 0.33 after 384,000. Chosen on
     meta_valid, 24,000 tasks each, transductive, without them: 8 tasks a step at 1e-3 89.06 +- 0.62, 4 at 1e-3 91.15,

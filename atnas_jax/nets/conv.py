@@ -63,22 +63,6 @@ _conv_lax_unless_differentiated.defvjp(
 )
 
 
-def depthwise(x: Array, kernel: Array, stride: int = 1) -> Array:
-    """Convolve every channel with its own kernel: y[p, c] = sum_t x[stride*p + t - size//2, c] * kernel[t, c].
-
-    Args:
-        x: float [n,H,W,c].
-        kernel: float [s,s,c], s odd.
-        stride: 1 or 2.
-
-    Returns:
-        float [n,ceil(H/stride),ceil(W/stride),c].
-    """
-    size, _, channels = kernel.shape
-    patches = windows(x, size, stride)
-    return (patches.reshape(*patches.shape[:3], size * size, channels) * kernel.reshape(-1, channels)).sum(-2)
-
-
 def take_channels(x: Array, channels: int) -> Array:
     """Zero-pad or cut the last axis of x to `channels`."""
     have = x.shape[-1]

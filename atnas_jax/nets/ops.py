@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from atnas_jax.nets.branch import run_branch
-from atnas_jax.nets.conv import conv, depthwise, take_channels
+from atnas_jax.nets.conv import conv, take_channels
+from atnas_jax.nets.depthwise import depthwise
 from atnas_jax.nets.pool import max_pool3, mean_pool3
 from atnas_jax.types import Array, Params
 

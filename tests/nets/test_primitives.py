@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 
 from atnas_jax.nets import conv as convolutions
+from atnas_jax.nets import depthwise as depthwise_module
 from atnas_jax.nets import ops, pool, written
 from atnas_jax.nets.conv import FEW_CHANNELS, IMPLEMENTATIONS, take_channels
 from atnas_jax.nets.ops import WINDOW, init_op, mixed_op
@@ -16,7 +17,7 @@ from atnas_jax.space.slots import OPS
 
 ATOL = 1e-5
 conv = jax.jit(convolutions.conv, static_argnums=(2, 3, 4))
-depthwise = jax.jit(convolutions.depthwise, static_argnums=2)
+depthwise = jax.jit(depthwise_module.depthwise, static_argnums=2)
 apply_op = jax.jit(ops.apply_op, static_argnums=(0, 3, 4, 5))
 max_pool2, max_pool3 = jax.jit(pool.max_pool2), jax.jit(pool.max_pool3, static_argnums=1)
 # size, stride, dilation, height, width: odd and even sides, and a window larger than the image
@@ -186,6 +187,39 @@ def test_depthwise_is_a_diagonal_convolution(size, stride, h, w):
     x, kernel = normal(0, 2, h, w, 3), normal(1, size, size, 3)
     expected = looped_conv(x, kernel[..., None] * np.eye(3), stride, 1)
     np.testing.assert_allclose(depthwise(x, kernel, stride), expected, atol=ATOL)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("h", "w"), [(5, 4), (7, 7), (1, 3), (8, 2)])
+def test_both_orders_of_depthwise_are_those_of_a_grouped_convolution(size, stride, h, w):
+    """In float64, where what is written down and what JAX derives of its own convolution agree to rounding."""
+
+    def grouped(x, kernel):
+        pad, groups = (size // 2,) * 2, x.shape[-1]
+        return lax.conv_general_dilated(
+            x, kernel[:, :, None], (stride, stride), (pad, pad), dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )  # fmt: skip
+
+    def own(x, kernel):
+        return depthwise_module.depthwise(x, kernel, stride)
+
+    def orders(function):
+        def first(*given):
+            return jax.grad(lambda *given: jnp.sin(function(*given)).sum(), (0, 1))(*given)
+
+        def second(*given):
+            return sum(jnp.square(part).sum() for part in first(*given))
+
+        return jax.jit(lambda *given: (function(*given), first(*given), jax.grad(second, (0, 1))(*given)))
+
+    with jax.enable_x64(True):
+        given = [
+            jnp.asarray(normal(key, *shape), jnp.float64) for key, shape in ((0, (2, h, w, 3)), (1, (size, size, 3)))
+        ]
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), orders(own)(*given),
+                     orders(grouped)(*given))  # fmt: skip
 
 
 def test_convolution_under_vmap_takes_a_kernel_for_every_row():

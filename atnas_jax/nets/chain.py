@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 
 from atnas_jax.nets.block import init_norm, norm_relu_pool, normalise, relu
 from atnas_jax.nets.conv import take_channels
@@ -42,6 +43,8 @@ class ChainSupernet(nn.Module):
             weights = mask[op_slot(block), : len(spec.ops[block])]
             channels = width_mask(spec, mask[width_slot(block), : len(spec.widths)])
             params = shield_absent(params, active * present, active * channels)
+            # Or XLA picks them from the mask and shields them anew for every value that they scale.
+            params["norm"], channels = lax.optimization_barrier((params["norm"], channels))
             params = unnest(spec.ops[block], spec.elastic_kernel, params, weights)
             x = self._block(block, params, x, weights, channels, active, reference)
             present = active * channels + (1 - active) * take_channels(present, spec.widths[-1])

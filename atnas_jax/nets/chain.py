@@ -43,8 +43,9 @@ class ChainSupernet(nn.Module):
             weights = mask[op_slot(block), : len(spec.ops[block])]
             channels = width_mask(spec, mask[width_slot(block), : len(spec.widths)])
             params = shield_absent(params, active * present, active * channels)
-            # Or XLA picks them from the mask and shields them anew for every value that they scale.
-            params["norm"], channels = lax.optimization_barrier((params["norm"], channels))
+            # Or XLA picks them from the mask and shields them anew for every value that they scale. Each on its own, as
+            # together a derivative by one would be taken by the other too.
+            params["norm"], channels = lax.optimization_barrier(params["norm"]), lax.optimization_barrier(channels)
             params = unnest(spec.ops[block], spec.elastic_kernel, params, weights)
             x = self._block(block, params, x, weights, channels, active, reference)
             present = active * channels + (1 - active) * take_channels(present, spec.widths[-1])

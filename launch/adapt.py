@@ -7,7 +7,7 @@ SUPPORT has one folder of a few images per class; QUERY holds images to classify
 
 from absl import flags
 
-from atnas_jax.job.trial import trial_from_dict, trial_text
+from atnas_jax.job.trial import trial_text
 from atnas_jax.novel.adapt_folder import adapt_folder
 from atnas_jax.novel.expected import sentence
 from atnas_jax.report.adaptation import write_adaptation_report
@@ -40,7 +40,7 @@ def main(_: list[str]) -> None:
     )
     print(f"architecture {found['genotype']} ({found['params']:,} parameters, {found['macs']:,} MACs)")
     if tried := found["kept_by_trial"]:
-        print(f"it is the shared best: {trial_text(trial_from_dict(tried))}; --generations=2 searches all the same")
+        print(f"it is the shared best: {trial_text(tried)}; --generations=2 searches all the same")
     else:
         print(f"chosen in {found['architecture_s']} s ({found['evaluations']} evaluations)")
     print(f"weights and predictions in {found['weights_s']} s; compiled in {found['compile_s']} s")

@@ -17,7 +17,7 @@ from atnas_jax.job.config import evaluation_steps
 from atnas_jax.job.progress import Progress
 from atnas_jax.job.results import interval
 from atnas_jax.job.state import RunState
-from atnas_jax.job.trial import Trial, trial_text
+from atnas_jax.job.trial import Trial, trial_text, trial_to_dict
 from atnas_jax.meta.average import evaluated
 
 
@@ -47,5 +47,5 @@ def try_search(config: ConfigDict, parts: Parts, state: RunState, bench: Bench, 
         ours, shared = (np.asarray(scorer(weights, rows, index, steps, table, META_VALID)) for rows in (found, best))
         gains.append(ours - shared)
     trial = Trial(config.protocol.shots, number, *interval(np.concatenate(gains)[:number]))
-    progress.note(trial_text(trial))
+    progress.note(trial_text(trial_to_dict(trial)))
     return trial

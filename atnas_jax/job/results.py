@@ -16,7 +16,7 @@ import numpy as np
 from atnas_jax.job.budget import takes_valid
 from atnas_jax.job.config import stored_config
 from atnas_jax.job.files import write_whole
-from atnas_jax.job.trial import trial_from_dict, trial_text
+from atnas_jax.job.trial import trial_text
 from atnas_jax.types import Array
 
 SCHEMA = 1
@@ -190,7 +190,7 @@ def results_table(results: Mapping[str, Any]) -> str:
             lines += ["", f"{name}: standard deviation over its architectures {sds} points"]
     said = remarks(results)
     if tried := results.get("trial"):
-        said += textwrap.wrap(trial_text(trial_from_dict(tried)), 100)
+        said += textwrap.wrap(trial_text(tried), 100)
     if said:
         lines += ["", *said]
     genotype = results["genotype"] if len(results["genotype"]) <= 91 else results["genotype"][:88] + "..."

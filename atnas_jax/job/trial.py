@@ -1,5 +1,6 @@
 """Whether a search on a support set pays: what a trial on meta_valid found, and which tasks it speaks for."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
@@ -30,13 +31,14 @@ def trial_to_dict(trial: Trial) -> dict[str, Any]:
     return trial._asdict() | {"pays": trial.pays}
 
 
-def trial_from_dict(record: dict[str, Any]) -> Trial:
+def trial_from_dict(record: Mapping[str, Any]) -> Trial:
     """Return the trial that `trial_to_dict` was given."""
     return Trial(**{name: record[name] for name in Trial._fields})
 
 
-def trial_text(trial: Trial) -> str:
-    """Return a trial in a sentence."""
+def trial_text(record: Mapping[str, Any]) -> str:
+    """Return in a sentence what `trial_to_dict` returned."""
+    trial = trial_from_dict(record)
     tasks = f"{trial.episodes} tasks of meta_valid, {trial.shots} image{'s' * (trial.shots != 1)} a class"
     gap = f"{100 * trial.difference:+.2f} ± {100 * trial.ci95:.2f} points away from the shared best"
     return f"on {tasks}, a search on the support is {gap}, which {'pays' if trial.pays else 'does not pay'}"

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from atnas_jax.job.results import remarks, steps_text
-from atnas_jax.job.trial import trial_from_dict, trial_text
+from atnas_jax.job.trial import trial_text
 from atnas_jax.report.evidence import paired_table
 from atnas_jax.report.html import Section, absent, figures, paragraph, table
 from atnas_jax.report.read import Record
@@ -35,7 +35,7 @@ def section(run: Record, save) -> Section:
             "normalised together. The two columns are not comparable."
         )
     if tried := run.results.get("trial"):
-        body += paragraph(f"Trial of the row adapted: {trial_text(trial_from_dict(tried))}.")
+        body += paragraph(f"Trial of the row adapted: {trial_text(tried)}.")
     picture = save(
         "results",
         results_figure(run.results),

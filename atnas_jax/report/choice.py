@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from atnas_jax.job.trial import trial_from_dict, trial_text
+from atnas_jax.job.trial import trial_text
 from atnas_jax.novel.novel import LIMITS
 from atnas_jax.report.html import Section, escape, paragraph, table
 from atnas_jax.report.read_adaptation import Adaptation
@@ -54,7 +54,7 @@ def verdict(found: Adaptation) -> str:
     if tried := about.get("kept_by_trial"):
         return (
             "The shared best architecture of the meta-network was kept, and nothing was searched for: "
-            f"{trial_text(trial_from_dict(tried))}. Given to this command, --generations, --population, --seconds or a "
+            f"{trial_text(tried)}. Given to this command, --generations, --population, --seconds or a "
             "limit searches all the same."
         )
     if gain is None and not taken:

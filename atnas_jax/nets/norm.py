@@ -24,6 +24,7 @@ NORMALISATIONS = ("support", "batch_transductive", "instance", "group", "layer",
 LEARNED = {"tasknorm": ("task_scale", "task_offset")}  # numbers of a norm besides scale and bias of its channels
 GROUP = 8
 EPSILON = 1e-5
+CANCELLED = 8.0  # a mean square may be so many times the variance that is computed from it: three bits are lost
 
 
 def other_normalisation(name: str) -> str | None:
@@ -87,7 +88,21 @@ def moments(x: Array, reference: int | None) -> tuple[Array, Array]:
     """
     rows = x[:reference]
     mean = rows.mean((0, 1, 2))
-    return mean, jnp.square(rows - mean).mean((0, 1, 2))
+    return mean, lax.platform_dependent(rows, mean, cpu=_variance_from_squares, default=_variance)
+
+
+def _variance(x: Array, mean: Array) -> Array:
+    return jnp.square(x - mean).mean((0, 1, 2))
+
+
+def _variance_from_squares(x: Array, mean: Array) -> Array:
+    """Return `_variance`, as mean(x^2) - mean^2 where no channel loses much by that.
+
+    A CPU sums squares as it reads them, but writes down x - mean, an array as large as x.
+    """
+    squares = jnp.square(x).mean((0, 1, 2))
+    variance = squares - jnp.square(mean)
+    return lax.cond((squares <= CANCELLED * variance).all(), lambda: variance, lambda: _variance(x, mean))
 
 
 def _moments_backward(reference, kept, cotangent):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from atnas_jax.nets.lax_conv import lax_unless_batched
 from atnas_jax.nets.windows import columns, in_halves, shift_rows
@@ -55,7 +56,7 @@ def kernel_gradient(x: Array, y: Array, size: int, dilation: int, implementation
         summed = _sum(x, y, size, dilation, implementation == "mixed", hold)
         return summed.astype(jnp.promote_types(x.dtype, jnp.float32))
 
-    turning = functools.partial(product, hold=lax.optimization_barrier)
+    turning = functools.partial(product, hold=_as_written)
     summed = lax.platform_dependent(x, y, cpu=functools.partial(_sum_chunks, turning, size), default=product)
     return summed.reshape(size, y.shape[-1], size, x.shape[-1]).transpose(0, 2, 3, 1).astype(x.dtype)
 
@@ -115,8 +116,8 @@ def _rows(x: Array, kernel: Array, dilation: int, halves: bool = False) -> Array
 def _sum(x: Array, y: Array, size: int, dilation: int, halves: bool, hold: Callable[[Array], Array]) -> Array:
     """Return `kernel_gradient` as [size*d,size*c], y shifted along rows times x gathered along columns.
 
-    y is turned before it is shifted, and `hold` may keep the compiler from leaving that to the product: on a CPU one
-    that must turn it takes up to 1.7 times as long.
+    y is turned before it is shifted, and `hold` may keep the compiler from leaving that to the product or the shifts:
+    on a CPU the product then takes up to 1.7 times as long, the shifts 2.6 times.
     """
     gather = functools.partial(columns, size=size, dilation=dilation)
     gathered = in_halves(gather, x) if halves else gather(x)
@@ -125,6 +126,11 @@ def _sum(x: Array, y: Array, size: int, dilation: int, halves: bool, hold: Calla
     flat, wide = gathered.reshape(-1, gathered.shape[-1]), jnp.promote_types(x.dtype, jnp.float32)
     shifted = shifted.reshape(-1, len(flat))
     return _half_product(shifted, flat) if halves else jnp.matmul(shifted, flat, preferred_element_type=wide)
+
+
+def _as_written(x: Array) -> Array:
+    """Return x, which XLA then lays out in memory in the order of its axes, where it would call turning a layout."""
+    return lax.optimization_barrier(with_layout_constraint(x, Layout(tuple(range(x.ndim)))))
 
 
 def _half_product(a: Array, b: Array) -> Array:

@@ -167,6 +167,28 @@ def test_moments_have_the_derivatives_of_mean_and_variance_at_both_orders(refere
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), ours, theirs)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1.0, 2.6, 2.7, 30.0, 1e4])  # the square of 2.65 and 1 are `CANCELLED`
+def test_a_variance_is_exact_however_far_the_mean_is_from_zero(offset):
+    """And one such channel among many, or an empty one, changes nothing for the others."""
+    x = np.random.default_rng(0).normal(0.0, 1.0, (9, 28, 28, 6)).astype(np.float32)
+    x[..., 2] += np.float32(offset)
+    x[..., 4] = 0.0
+    mean, variance = jax.jit(moments, static_argnums=1)(x, None)
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(mean, exact.mean((0, 1, 2)), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(variance, exact.var((0, 1, 2)), rtol=2e-6)
+    one_by_one = [jax.jit(moments, static_argnums=1)(part[None], None)[1] for part in x]
+    together = jax.jit(jax.vmap(lambda part: moments(part[None], None)))(x)[1]
+    np.testing.assert_allclose(together, one_by_one, rtol=2e-6)
+
+
+def test_a_variance_of_what_is_not_finite_is_none():
+    x = np.zeros((2, 3, 3, 3), np.float32)
+    x[0, 0, 0, :2] = np.inf, np.nan
+    found = jax.jit(moments, static_argnums=1)(x, None)[1]
+    assert np.isnan(found).tolist() == [True, True, False]
+
+
 def test_an_instance_norm_of_one_pixel_is_refused():
     """A block that pools normalises what it is given; one that strides, and a cell, what comes out."""
     pool, stride = (chain_space(ChainSpec((("conv3",),) * 2, (4,), (1, 2), (2, 2), how)) for how in ("pool", "stride"))

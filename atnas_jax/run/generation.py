@@ -85,9 +85,9 @@ def by_fitness(run: Run, state: RunState, number: int) -> tuple[RunState, np.nda
         (state, asked int32 [P,E], scores float32 [P], evaluations).
     """
     size, table, params = run.config.search.episodes, run.parts.dataset.table, evaluated(state.meta)
-    asked = run.programs.ask(state.search, jnp.int32(number), params, table)
+    asked = run.programs.ask(state.search, np.int32(number), params, table)
     order, rungs = np.arange(len(asked), dtype=np.int32), rungs_of(run.config, size)
-    fitness, scored, _ = run.programs.fitness(params, asked, order, rungs, jnp.int32(number * size), table)
+    fitness, scored, _ = run.programs.fitness(params, asked, order, rungs, np.int32(number * size), table)
     search = run.programs.tell(state.search, asked, fitness)
     asked, scores = np.asarray(asked), np.asarray(fitness)[:, 0]
     state = state._replace(search=search, best=jnp.asarray(asked[np.argmax(scores)]))
@@ -100,9 +100,7 @@ def by_gradient(run: Run, state: RunState, number: int) -> tuple[RunState, Array
     Returns:
         (state, its population int32 [P,E], the mean accuracy float32 [1] of the masks, episodes).
     """
-    search, right = run.programs.descend(
-        state.search, evaluated(state.meta), jnp.int32(number), run.parts.dataset.table
-    )
+    search, right = run.programs.descend(state.search, evaluated(state.meta), np.int32(number), run.parts.dataset.table)
     state = state._replace(search=search, best=jnp.asarray(run.parts.strategy.best(search)))
     spent = architecture_steps(run.config) * run.config.train.tasks
     return state, search.population, np.asarray(right)[None], spent
@@ -114,16 +112,15 @@ def rank_again(run: Run, state: RunState) -> Array:
     The best of many noisy scores is a lucky one; fresh episodes, several times as many, correct for that.
     """
     taken, size, population = stopwatch(run.notes), run.config.search.episodes, state.search.population
-    table, params, order, seen = run.parts.dataset.table, evaluated(state.meta), np.arange(len(population)), 0
+    table, params = run.parts.dataset.table, evaluated(state.meta)
+    order, seen = np.arange(len(population), dtype=np.int32), 0
     right, first = np.zeros(len(population)), run.config.search.generations * size
     rungs = rungs_of(run.config, FINAL_ROUNDS * size)
     for field, last in rungs:
         while seen < last:
             more = min(size, last - seen)
             whole = np.full_like(rungs, (field, more))  # nobody drops out on the way, before the sums are known
-            scores, _, _ = run.programs.fitness(
-                params, population, jnp.asarray(order), whole, jnp.int32(first + seen), table
-            )
+            scores, _, _ = run.programs.fitness(params, population, order, whole, np.int32(first + seen), table)
             right[order[:field]] += more * np.asarray(scores)[order[:field], 0]
             seen += more
         order[:field] = order[:field][np.argsort(-right[order[:field]], kind="stable")]

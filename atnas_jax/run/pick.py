@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.devices import mesh_for
@@ -112,13 +112,13 @@ def _ready(config: ConfigDict, parts: Parts, name: str, held: dict[str, RunState
 
     def generation():
         population = held["state"].search.population
-        order, rungs = jnp.arange(len(population)), rungs_of(config, size)
-        scored = programs.fitness(evaluated(held["state"].meta), population, order, rungs, jnp.int32(0), table)
+        order, rungs = np.arange(len(population), dtype=np.int32), rungs_of(config, size)
+        scored = programs.fitness(evaluated(held["state"].meta), population, order, rungs, np.int32(0), table)
         return jax.block_until_ready(scored)
 
     def chunk():
         state = held["state"]
-        masks = programs.draw(state.search, jnp.int32(0), jnp.float32(0.0), jnp.asarray(False))
+        masks = programs.draw(state.search, np.int32(0), np.float32(0.0), np.bool_(False))
         held["state"] = state._replace(meta=programs.train(state.meta, masks, table)[0])  # which donates it
         return jax.block_until_ready(held["state"].meta)
 

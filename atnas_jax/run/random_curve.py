@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -40,10 +39,10 @@ def at_random(
     if not config.log.random_search:
         return None
     taken, size = stopwatch(notes), config.search.episodes
-    asked = np.array(programs.random(jnp.int32(number)))
+    asked = np.array(programs.random(np.int32(number)))
     if (best := by_first(best_random, workdir)) is not None:
         asked[0] = best
-    order, first = np.arange(len(asked), dtype=np.int32), jnp.int32(number * size)
+    order, first = np.arange(len(asked), dtype=np.int32), np.int32(number * size)
     args = (evaluated(state.meta), asked, order, rungs_of(config, size), first, table)
     fitness = np.asarray(programs.fitness(*args)[0])[:, 0]
     notes["control_s"] += taken()

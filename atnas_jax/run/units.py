@@ -9,7 +9,6 @@ import contextlib
 import time
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -109,7 +108,7 @@ def search_unit(run: Run, state: RunState, unit: int) -> RunState:
     if unit < searching(config):
         share = config.search.population_share if held else 0.0
         anchored = config.search.anchor == "always" or not held
-        masks = run.programs.draw(state.search, state.meta.step, jnp.float32(share), jnp.asarray(anchored))
+        masks = run.programs.draw(state.search, state.meta.step, np.float32(share), np.bool_(anchored))
     else:
         masks = alone(run, run.parts.space, state.best)
     state = state._replace(meta=train(run, state.meta, masks, "meta_train", "meta_train_s", to_best(run, state)))
@@ -147,7 +146,7 @@ def train(run: Run, meta: MetaState, masks: Array, phase: str, ledger: str, show
         "accuracy": found["accuracy"],
         "episodes_per_s": masks.shape[0] * masks.shape[1] / seconds,
     }
-    rate = float(run.programs.rate(jnp.int32(step - 1)))
+    rate = float(run.programs.rate(np.int32(step - 1)))
     by_first(
         run.metrics.write,
         step=step if phase == "meta_train" else steps + step,

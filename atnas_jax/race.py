@@ -94,10 +94,11 @@ def _score_field(score_pair, order, field, first, last, tasks, batch, axis):
     """Return float32 [P,T], the accuracy of the first `field` masks in order on episodes first..last-1, else 0."""
     devices, own = place(axis)
     pairs, width = field * (last - first), jnp.maximum(field, 1)
+    period = jnp.lcm(width, devices * batch)  # the field is turned after it, or a device would have the same ones again
 
     def some(turn, found):
         pair = (turn * devices + own) * batch + jnp.arange(batch)
-        p, t = order[pair % width], first + pair // width
+        p, t = order[(pair + pair // period) % width], first + pair // width
         value = score_pair(p[0], t[0])[None] if batch == 1 else jax.vmap(score_pair)(p, t)
         return found.at[p, t].add(jnp.where(pair < pairs, value, 0.0))
 

@@ -94,6 +94,32 @@ def test_a_race_is_the_race_by_hand_on_any_number_of_devices(accuracies, batch, 
     assert after.tolist() == expected_order
 
 
+@pytest.mark.parametrize(("field", "devices"), [(10, 2), (5, 2), (2, 2), (2, 4), (6, 4)])
+def test_devices_share_every_genotype_and_not_the_field(accuracies, field, devices):
+    """Or one would wait for the other, where genotypes take unequally long: none is that of a device alone."""
+    learner, masks, episodes = planted(accuracies)
+
+    def run(masks, episodes, order, rungs):
+        def who(*_):  # tells, as an accuracy, which device scores
+            return jnp.full((20, 2), jax.lax.axis_index(AXIS) / 10.0)
+
+        told = learner._replace(solve=who)
+        return race(told, {}, masks, episodes, order, rungs, 1, AXIS)
+
+    def score(learner, params, mask, episode):
+        return learner.solve(params, mask, None, None, None)[0, 0], 0.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("atnas_jax.race.score", score)
+        rungs = np.asarray([[field, 24]], np.int32)
+        run = jax.jit(on_mesh(run, make_mesh(devices)))
+        by, seen, _ = map(np.asarray, run(masks, episodes, jnp.arange(P), jnp.asarray(rungs)))
+    assert seen[:field, :24].all() and not seen[field:].any()
+    for device in range(devices):
+        share = np.isclose(by[:field, :24], device / 10).sum(1)
+        assert share.sum() == field * 24 // devices and np.ptp(share) <= 1, (device, share)
+
+
 def test_a_race_of_all_against_all_is_the_evaluation(accuracies):
     learner, masks, episodes = planted(accuracies)
     accuracy, seen, order = raced(accuracies, np.arange(P), [[P, T], [P, T]])

@@ -5,6 +5,8 @@ each class K + Q/N distinct images: the first K are support, the rest queries. E
 `EpisodeSpec`; `check_episode_spec` in `spec.py` is the host's check that the draw is possible.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -17,6 +19,7 @@ from atnas_jax.types import Array, Episode
 
 Normalise = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation per channel, of x/255
 RAW: Normalise = ((0.0,), (1.0,))
+DRAWN = 5  # episodes that `drawn_until` draws together
 
 
 def sample_episode(
@@ -134,6 +137,32 @@ def fixed_episodes(
     return jax.vmap(lambda i: sample_episode(jax.random.fold_in(root, i), table, classes, spec, normalise))(
         jnp.asarray(index, jnp.int32)
     )
+
+
+def drawn_until(draw: Callable[[Array], Episode], number: int, last: Array) -> Episode:
+    """Return the episodes draw(0 .. number - 1), of which only those before `last` are sure to be drawn.
+
+    A race sees a part of its episodes alone, and to draw one takes as long as an eighth of an evaluation, or more.
+
+    Args:
+        draw: int32 [n] -> an `Episode` with a leading n.
+        number: static.
+        last: int32 [], at most `number`; it may be traced.
+
+    Returns:
+        An `Episode` with a leading T = number; those that are not drawn are zeros.
+    """
+    if number <= DRAWN:
+        return draw(jnp.arange(number))
+
+    def some(turn, held):
+        first = jnp.minimum(turn * DRAWN, number - DRAWN)
+        new = draw(first + jnp.arange(DRAWN))
+        return jax.tree.map(lambda x, part: jax.lax.dynamic_update_slice_in_dim(x, part, first, 0), held, new)
+
+    shapes = jax.eval_shape(draw, jnp.arange(number))
+    blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.fori_loop(0, -(-last // DRAWN), some, blank)
 
 
 def _draw_distinct(key: Array, size: Array, number: int) -> Array:

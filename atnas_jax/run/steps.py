@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from atnas_jax.data.episodes import fixed_episodes, repeated, sample_episodes
+from atnas_jax.data.episodes import drawn_until, fixed_episodes, repeated, sample_episodes
 from atnas_jax.data.table import ClassTable
 from atnas_jax.devices import AXIS, TASKS, agreed
 from atnas_jax.evaluate import drop_infeasible, mask_gradient
@@ -86,7 +86,7 @@ def make_programs(
         return compiled(train, clock, donate=(0,), mesh=parts.mesh, note=note)
 
     def fitness(params, genotypes, order, rungs, first, table):
-        episodes = valid_episodes(first + jnp.arange(search_config.episodes), table)
+        episodes = drawn_until(lambda i: valid_episodes(first + i, table), search_config.episodes, rungs[:, 1].max())
         if feasible is not None:
             fits = feasible(genotypes)[order]
             order = order[jnp.argsort(~fits, stable=True)]

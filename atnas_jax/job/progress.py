@@ -1,5 +1,6 @@
 """What a run says while it runs: a live bar on a terminal, plain lines in a log, nothing when quiet."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 LINE_EVERY_S = 10.0
+STILL = ("dumb", "unknown")  # terminals on which `rich` shows no bar
 
 
 class Progress(NamedTuple):
@@ -39,13 +41,15 @@ def make_progress(
     Args:
         phases: the phases in order, each with its rough share of the time, in any unit; they make the time left.
         quiet: show nothing.
-        stream: where to, standard error by default; a live bar where it is a terminal, else a line every 10 s.
+        stream: where to, standard error by default; a live bar where it is a terminal that can move, else a line every
+            10 s.
         clock: seconds.
     """
     if quiet:
         return Progress(lambda *_, **__: None, lambda _: None, lambda: None)
     stream = sys.stderr if stream is None else stream
-    show, note, close = _live_display(stream) if stream.isatty() else _line_display(stream, clock)
+    moves = stream.isatty() and os.environ.get("TERM", "").lower() not in STILL
+    show, note, close = _live_display(stream) if moves else _line_display(stream, clock)
     estimate = _time_left(phases, clock)
 
     def update(phase: str, done: int, total: int, **values: Any) -> None:

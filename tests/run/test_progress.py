@@ -72,6 +72,13 @@ def test_a_resumed_run_does_not_count_what_was_done_before_it():
     assert stream.getvalue().splitlines()[-1].endswith("20 s left")
 
 
+def test_a_terminal_that_cannot_move_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    make_progress({"meta_train": 1}, stream=stream).update("meta_train", 1, 2, loss=1.0)
+    assert stream.getvalue().startswith("meta_train 1/2  loss 1")
+
+
 def test_quiet_says_nothing():
     stream = io.StringIO()
     progress = make_progress({"meta_train": 1}, quiet=True, stream=stream)
@@ -81,7 +88,8 @@ def test_quiet_says_nothing():
     assert stream.getvalue() == ""
 
 
-def test_a_terminal_gets_a_live_bar_and_notes_that_stay():
+def test_a_terminal_gets_a_live_bar_and_notes_that_stay(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
     progress = make_progress({"meta_train": 1}, stream=stream)
     progress.update("meta_train", 1, 2, step=1, best="[conv3]")  # brackets are no markup

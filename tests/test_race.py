@@ -94,8 +94,8 @@ def test_a_race_is_the_race_by_hand_on_any_number_of_devices(accuracies, batch, 
     assert after.tolist() == expected_order
 
 
-@pytest.mark.parametrize(("field", "devices"), [(10, 2), (5, 2), (2, 2), (2, 4), (6, 4)])
-def test_devices_share_every_genotype_and_not_the_field(accuracies, field, devices):
+@pytest.mark.parametrize(("field", "devices", "batch"), [(10, 2, 1), (2, 2, 1), (2, 4, 1), (6, 4, 1), (2, 2, 4)])
+def test_devices_share_every_genotype_and_not_the_field(accuracies, field, devices, batch):
     """Or one would wait for the other, where genotypes take unequally long: none is that of a device alone."""
     learner, masks, episodes = planted(accuracies)
 
@@ -104,7 +104,7 @@ def test_devices_share_every_genotype_and_not_the_field(accuracies, field, devic
             return jnp.full((20, 2), jax.lax.axis_index(AXIS) / 10.0)
 
         told = learner._replace(solve=who)
-        return race(told, {}, masks, episodes, order, rungs, 1, AXIS)
+        return race(told, {}, masks, episodes, order, rungs, batch, AXIS)
 
     def score(learner, params, mask, episode):
         return learner.solve(params, mask, None, None, None)[0, 0], 0.0

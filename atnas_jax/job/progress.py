@@ -1,6 +1,5 @@
-"""What a run says while it runs: a live bar on a terminal, plain lines in a log, nothing when quiet."""
+"""What a run says while it runs: a live bar on a terminal that can move, plain lines elsewhere, nothing when quiet."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 LINE_EVERY_S = 10.0
-STILL = ("dumb", "unknown")  # terminals on which `rich` shows no bar
 
 
 class Progress(NamedTuple):
@@ -48,7 +46,7 @@ def make_progress(
     if quiet:
         return Progress(lambda *_, **__: None, lambda _: None, lambda: None)
     stream = sys.stderr if stream is None else stream
-    moves = stream.isatty() and os.environ.get("TERM", "").lower() not in STILL
+    moves = stream.isatty() and Console(file=stream).is_interactive
     show, note, close = _live_display(stream) if moves else _line_display(stream, clock)
     estimate = _time_left(phases, clock)
 

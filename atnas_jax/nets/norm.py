@@ -98,7 +98,7 @@ def _variance(x: Array, mean: Array) -> Array:
 def _variance_from_squares(x: Array, mean: Array) -> Array:
     """Return `_variance`, as mean(x^2) - mean^2 where no channel loses much by that.
 
-    A CPU sums squares as it reads them, but writes down x - mean, an array as large as x.
+    A CPU sums squares as it reads them, but writes down x - mean, an array as large as x. Under vmap it does both.
     """
     squares = jnp.square(x).mean((0, 1, 2))
     variance = squares - jnp.square(mean)

@@ -120,7 +120,7 @@ def rank_again(run: Run, state: RunState) -> Array:
         while seen < last:
             more = min(size, last - seen)
             whole = np.full_like(rungs, (field, more))  # nobody drops out on the way, before the sums are known
-            scores, _, _ = run.programs.fitness(params, population, order, whole, np.int32(first + seen), table)
+            scores, _, _ = run.programs.fitness(params, population, order.copy(), whole, np.int32(first + seen), table)
             right[order[:field]] += more * np.asarray(scores)[order[:field], 0]
             seen += more
         order[:field] = order[:field][np.argsort(-right[order[:field]], kind="stable")]

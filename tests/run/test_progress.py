@@ -90,6 +90,8 @@ def test_quiet_says_nothing():
 
 def test_a_terminal_gets_a_live_bar_and_notes_that_stay(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
+    for name in ("TTY_COMPATIBLE", "TTY_INTERACTIVE", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
     stream = Terminal()
     progress = make_progress({"meta_train": 1}, stream=stream)
     progress.update("meta_train", 1, 2, step=1, best="[conv3]")  # brackets are no markup

@@ -142,7 +142,7 @@ def fixed_episodes(
 def drawn_until(draw: Callable[[Array], Episode], number: int, last: Array) -> Episode:
     """Return the episodes draw(0 .. number - 1), of which only those before `last` are sure to be drawn.
 
-    A race sees a part of its episodes alone, and to draw one takes as long as an eighth of an evaluation, or more.
+    A race sees a part of its episodes alone; to draw one takes a tenth of what a small network takes on it.
 
     Args:
         draw: int32 [n] -> an `Episode` with a leading n.

@@ -10,8 +10,7 @@ Measured, 600 episodes, seed 0, commit d46cb41, with --config.meta_test.conv4=Fa
     configs/omniglot_20w1s.py (the same training, generations scored by 20 ways), by launch.meta_test --ways=5: best
     98.92 +- 0.20 and 99.19 +- 0.16, adapted less best -0.14 +- 0.12 in both with adapt.margin 2, as after the finish
     the weights are those of best alone; hence margin 4, set after that was seen, with which all 600 keep best (0.00,
-    launch.meta_test --margin=4).
-    By the recipe before: best 98.70 +- 0.22 and 99.07 +- 0.15.
+    launch.meta_test --margin=4). By the recipe before: best 98.70 +- 0.22 and 99.07 +- 0.15.
 Recipe: pooling, 3 x 3 places of embedding, no residuals and the outer rate were chosen on meta_valid, by runs of 80
     to 130 s. So were mirrors, alike and warp, by a script that is not kept: 2,500 steps each from the network
     before, 20-way accuracy on 600 episodes: more steps 93.95 +- 0.26, mirrors 94.14, warp 1.0 94.26, mirrors and

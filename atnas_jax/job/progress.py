@@ -46,8 +46,9 @@ def make_progress(
     if quiet:
         return Progress(lambda *_, **__: None, lambda _: None, lambda: None)
     stream = sys.stderr if stream is None else stream
-    moves = stream.isatty() and Console(file=stream).is_interactive
-    show, note, close = _live_display(stream) if moves else _line_display(stream, clock)
+    console = Console(file=stream)
+    moves = stream.isatty() and console.is_interactive
+    show, note, close = _live_display(console) if moves else _line_display(stream, clock)
     estimate = _time_left(phases, clock)
 
     def update(phase: str, done: int, total: int, **values: Any) -> None:
@@ -110,8 +111,8 @@ def _line_display(stream: TextIO, clock: Callable[[], float]):
     return show, note, lambda: None
 
 
-def _live_display(stream: TextIO):
-    live = Live(console=Console(file=stream), refresh_per_second=4, transient=True)
+def _live_display(console: Console):
+    live = Live(console=console, refresh_per_second=4, transient=True)
     live.start()
 
     def show(phase: str, done: int, total: int, values: Mapping[str, Any], left: float | None) -> None:

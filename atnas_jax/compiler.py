@@ -9,21 +9,26 @@ from jax.sharding import Mesh
 
 from atnas_jax.devices import on_mesh, replicated
 
-CPU_OPTIONS = {
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
-    "xla_disable_hlo_passes": "cse_barrier_expander",
-}
+LIBRARY = "xla_cpu_experimental_ynn_fusion_type"  # what YNNPACK computes, a CPU's library of kernels
+CPU_OPTIONS = {LIBRARY: "LIBRARY_FUSION_TYPE_REDUCE", "xla_disable_hlo_passes": "cse_barrier_expander"}
 # Of programs that multiply bfloat16 numbers. Of others it would change the rounding, and slow products of few columns.
-HALVES = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+PRODUCTS = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+# Where every core is a device: in four fifths of the time of XLA's own, which is by all cores that idle, this by one.
+CONVOLUTIONS = "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # of a CPU
 
 
 def compile_on(
-    mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = (), quickly: bool = False
+    mesh: Mesh,
+    function: Callable,
+    args: tuple,
+    donate: tuple[int, ...] = (),
+    quickly: bool = False,
+    alone: bool = False,
 ) -> jax.stages.Compiled:
     """Return `function` compiled; arguments of `lower_on` and `options_for`."""
     lowered = lower_on(mesh, function, args, donate)
-    return lowered.compile(compiler_options=options_for(lowered.as_text(), quickly))
+    return lowered.compile(compiler_options=options_for(lowered.as_text(), quickly, alone))
 
 
 def lower_on(mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = ()) -> jax.stages.Lowered:
@@ -40,30 +45,34 @@ def lower_on(mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...
     return jitted.lower(*args)
 
 
-def options_for(text: str, quickly: bool = False) -> dict[str, str | bool | int]:
+def options_for(text: str, quickly: bool = False, alone: bool = False) -> dict[str, str | bool | int]:
     """Return the options to compile a lowered program with.
 
     Args:
         text: of the program.
         quickly: on a CPU, compile in little more than half the time what then may run for twice as long.
+        alone: every core computes alone, see `one_a_core`, on as many devices as the program may be called with.
     """
-    options = compiler_options(halves=jax.default_backend() == "cpu" and "bf16" in text)
+    options = compiler_options(halves=jax.default_backend() == "cpu" and "bf16" in text, alone=alone)
     return options | QUICKLY if quickly and options else options
 
 
-def compiler_options(halves: bool = False) -> dict[str, str]:
+def compiler_options(halves: bool = False, alone: bool = False) -> dict[str, str]:
     """Return the options of XLA that suit this package's programs on this machine; those without one do not know it.
 
-    On a CPU its library of kernels (YNNPACK) is faster than XLA for sums, and slower for products of few columns. And
-    XLA:CPU drops optimisation barriers before it fuses unless the pass that does so, once made for other uses of them,
+    On a CPU its library of kernels is faster than XLA for sums, and slower for products of few columns. And XLA:CPU
+    drops optimisation barriers before it fuses unless the pass that does so, once made for other uses of them,
     is left out; with the barriers, what is dear to compute twice is kept (`nets/pool.py`).
 
     Args:
         halves: of a program that multiplies bfloat16 numbers, for which that library alone has the CPU's instructions.
+        alone: of a program that every core runs for itself, see `options_for`.
     """
     if jax.default_backend() != "cpu":
         return {}
-    for options in ([CPU_OPTIONS | HALVES] if halves else []) + [CPU_OPTIONS]:
+    more = [PRODUCTS] * halves + [CONVOLUTIONS] * alone
+    extended = [CPU_OPTIONS | {LIBRARY: ",".join([CPU_OPTIONS[LIBRARY], *more])}] if more else []
+    for options in [*extended, CPU_OPTIONS]:
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             jax.jit(jnp.negative).lower(0.0).compile(compiler_options=options)
             return options

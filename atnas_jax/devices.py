@@ -10,6 +10,7 @@ on values of its own, and they meet in these programs alone, see `job/processes.
 """
 
 import math
+import os
 import re
 from collections.abc import Callable
 
@@ -57,6 +58,19 @@ def devices_for(rows: int) -> int:
             f"or give --mesh=tasks:1,population:{jax.device_count()}"
         )
     return max(fitting)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def one_a_core(rows: int) -> bool:
+    """Return whether as many devices as there are cores can share the rows.
+
+    It does not ask how many devices there are, as results do not depend on that.
+    """
+    return rows % cores() == 0
 
 
 def mesh_for(rows: int, layout: str = "") -> Mesh:

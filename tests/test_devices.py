@@ -1,5 +1,7 @@
 """The number of devices changes nothing but the time: shares, sums and a whole outer step, to the bit."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 import pytest
 
 from atnas_jax import compiler, devices
-from atnas_jax.bench.works import Sizes, draw_episodes, space_of
+from atnas_jax.bench.works import Sizes, draw_episodes, meta_step, space_of
 from atnas_jax.compiler import compile_on, compiler_options
 from atnas_jax.devices import (
     AXIS,
@@ -19,6 +21,8 @@ from atnas_jax.devices import (
     map_rows,
     mesh_for,
     on_mesh,
+    one_a_core,
+    replicated,
     sum_rows,
 )
 from atnas_jax.meta.learners import make_learner
@@ -159,9 +163,31 @@ def test_programs_alone_that_multiply_bfloat16_get_the_option_for_it(monkeypatch
     for dtype in (jnp.float32, jnp.bfloat16):
         rows = jnp.ones((3, 4), dtype)
         np.testing.assert_array_equal(compile_on(make_mesh(1), lambda x: x @ x.T, (rows,))(rows), np.full((3, 3), 4))
-    assert compiler.HALVES.items() <= asked[-1].items() and not compiler.HALVES.items() <= asked[1].items()
+    assert compiler.PRODUCTS in asked[-1][compiler.LIBRARY] and compiler.PRODUCTS not in asked[1][compiler.LIBRARY]
 
 
-def test_an_xla_that_knows_no_option_for_bfloat16_keeps_the_others(monkeypatch):
-    monkeypatch.setattr(compiler, "HALVES", {"xla_cpu_no_such_option": "1"})
-    assert compiler_options(halves=True) == compiler.CPU_OPTIONS
+@pytest.mark.parametrize(("kind", "program"), [("PRODUCTS", {"halves": True}), ("CONVOLUTIONS", {"alone": True})])
+def test_an_xla_that_knows_no_option_for_some_programs_keeps_the_others(kind, program, monkeypatch):
+    assert getattr(compiler, kind) in compiler_options(**program)[compiler.LIBRARY]
+    monkeypatch.setattr(compiler, kind, "LIBRARY_FUSION_TYPE_NO_SUCH")
+    assert compiler_options(**program) == compiler.CPU_OPTIONS
+
+
+def test_a_step_by_cores_alone_is_the_same_on_any_number_of_devices():
+    sizes = Sizes(tasks=4, queries=3, steps=2, channels=16, image=14, depth=2)
+    found = []
+    for number in (1, 2, 4):
+        step, args = meta_step(sizes, "maml", plain=True, axis=AXIS)
+        mesh = make_mesh(number)
+        program = compile_on(mesh, step, args, alone=True)
+        assert re.search(r"ynn_fusion.*conv_general_dilated", program.as_text())
+        found.append(jax.tree.map(np.asarray, program(*jax.device_put(args, replicated(mesh)))))
+    for other in found[1:]:
+        jax.tree.map(np.testing.assert_array_equal, other, found[0])
+    plain = compile_on(make_mesh(1), meta_step(sizes, "maml", plain=True)[0], args)(*args)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), found[0], plain)
+
+
+def test_every_core_has_a_device_where_the_rows_can_be_shared_by_all(monkeypatch):
+    monkeypatch.setattr("atnas_jax.devices.cores", lambda: 4)
+    assert [rows for rows in range(1, 13) if one_a_core(rows)] == [4, 8, 12]

@@ -9,7 +9,7 @@ from atnas_jax.bench import peak, works
 from atnas_jax.bench.timing import Program, compile_program, in_turns, ratio
 from atnas_jax.bench.torch_peer import Peer
 from atnas_jax.bench.works import SEVEN_OPS, Sizes
-from atnas_jax.devices import AXIS, devices_for
+from atnas_jax.devices import AXIS, devices_for, one_a_core
 from atnas_jax.space.chain import hand_made
 
 PEERS = ("none", "torch")
@@ -174,13 +174,15 @@ def measure(work: Work, bounds: dict[str, tuple[Callable[[], Any], float]], roun
 
 
 def _meta_step(sizes: Sizes, name: str, *, plain: bool) -> Program:
-    devices = devices_for(sizes.tasks)
-    return compile_program(*works.meta_step(sizes, name, plain=plain, axis=AXIS), devices)
+    devices, alone = devices_for(sizes.tasks), one_a_core(sizes.tasks)
+    return compile_program(*works.meta_step(sizes, name, plain=plain, axis=AXIS), devices, alone)
 
 
 def _population(sizes: Sizes, genotypes: np.ndarray, *, plain: bool = False) -> Program:
-    devices = devices_for(len(genotypes) * sizes.tasks)
-    return compile_program(*works.population(sizes, genotypes, plain=plain, axis=AXIS), devices)
+    pairs = len(genotypes) * sizes.tasks
+    return compile_program(
+        *works.population(sizes, genotypes, plain=plain, axis=AXIS), devices_for(pairs), one_a_core(pairs)
+    )
 
 
 def _peer(sizes: Sizes) -> Peer:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from atnas_jax.data.sources import load
 from atnas_jax.data.spec import EpisodeSpec, check_episode_spec
 from atnas_jax.data.table import DataSet, channel_statistics
-from atnas_jax.devices import TASKS, mesh_for, spread
+from atnas_jax.devices import TASKS, mesh_for, one_a_core, spread
 from atnas_jax.job.config import evaluation_steps, strategy_options
 from atnas_jax.job.costs import feasibility, gradient_options, load_latency, make_cost, share_of_limits
 from atnas_jax.job.outer import outer_optimiser
@@ -47,6 +47,7 @@ class Parts(NamedTuple):
     """What a run is made of; pure functions and static values only."""
 
     mesh: Mesh  # of the devices that share the work
+    alone: bool  # see `options_for`
     dataset: DataSet  # whole on each of them
     normalise: tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation per channel, of meta_train
     space: SearchSpace
@@ -111,7 +112,8 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
         ValueError, FileNotFoundError: one line that says what does not fit.
     """
     train, test = config.train, config.protocol
-    devices = mesh_for(train.tasks // train.task_batch, mesh)
+    rows = train.tasks // train.task_batch
+    devices = mesh_for(rows, mesh)
     dataset, space = load_data(config), make_space(config)
     image_shape = tuple(dataset.table.images.shape[1:])
     cost = jax.jit(make_cost(config, space, image_shape, test.ways))
@@ -123,6 +125,7 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
     learner, control = _learners(config, space, image_shape, cost)
     return Parts(
         mesh=devices,
+        alone=one_a_core(rows),
         dataset=replace(dataset, table=spread(dataset.table, devices)),
         normalise=channel_statistics(dataset),
         space=space,

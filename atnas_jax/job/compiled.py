@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from atnas_jax.data.cache import cache_folder
-from atnas_jax.devices import gathered, make_mesh, spread
+from atnas_jax.devices import cores, gathered, make_mesh, spread
 from atnas_jax.job.faults import device_fault
 from atnas_jax.job.kept import PROGRAMS, kept_program
 
@@ -23,6 +23,7 @@ def compiled(
     mesh: Mesh | None = None,
     note: Callable[[str], None] | None = None,
     quickly: bool = False,
+    alone: bool = False,
 ) -> Callable:
     """Return `function` compiled at its first call for each set of shapes.
 
@@ -34,7 +35,7 @@ def compiled(
         donate: arguments whose buffers may be reused.
         mesh: of the devices that it runs on, see `on_mesh`; None is the first alone.
         note: is told, before the first call runs, what it was to compile and how much memory the run will take.
-        quickly: see `options_for`.
+        quickly, alone: see `options_for`.
 
     Raises:
         Fault, by the call: it does not compile, or the device has not the memory for it.
@@ -47,7 +48,7 @@ def compiled(
         if shapes not in programs:
             began = time.perf_counter()
             with _no_collection(), _explained(function.__name__):
-                programs[shapes] = kept_program(mesh, function, args, donate, quickly)
+                programs[shapes] = kept_program(mesh, function, args, donate, quickly, alone)
             memory = None if note is None else memory_mb(programs[shapes])  # it takes 20 ms to say
             seconds = time.perf_counter() - began
             clock["compile_s"] += seconds
@@ -107,11 +108,7 @@ def divide_cpu(devices: int) -> None:
     """
     given = "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", "")
     if devices or not given:
-        jax.config.update("jax_num_cpu_devices", devices or _cores())
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", devices or cores())
 
 
 def keep_compiled() -> None:

@@ -42,7 +42,12 @@ _IMPORTED = time.time() - 0.1  # what is written later may not be what runs here
 
 
 def kept_program(
-    mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = (), quickly: bool = False
+    mesh: Mesh,
+    function: Callable,
+    args: tuple,
+    donate: tuple[int, ...] = (),
+    quickly: bool = False,
+    alone: bool = False,
 ) -> jax.stages.Compiled:
     """Return `compile_on` of the same arguments, of an earlier process where one kept it.
 
@@ -50,15 +55,15 @@ def kept_program(
     """
     folder, first = os.environ.get(PROGRAMS, ""), None
     if not folder or not jax.config.jax_enable_compilation_cache or jax.process_count() > 1:
-        return compile_on(mesh, function, args, donate, quickly)
-    around = (_called(mesh, args, donate, quickly), _machine(), _settings())
+        return compile_on(mesh, function, args, donate, quickly, alone)
+    around = (_called(mesh, args, donate, quickly, alone), _machine(), _settings())
     if None not in (made := (identity(function), _source())):
         first = _file(folder, function, made, around)
         if (program := _loaded(first, mesh, args)) is not None:
             return program
     lowered = lower_on(mesh, function, args, donate)
     text = lowered.as_text()
-    options = options_for(text, quickly)
+    options = options_for(text, quickly, alone)
     second = _file(folder, function, text, options, pickle.dumps(lowered.out_tree), around)
     if (program := _loaded(second, mesh, args)) is None:
         with _without_cache():
@@ -113,11 +118,11 @@ def _without_cache() -> Iterator[None]:
         compilation_cache.reset_cache()
 
 
-def _called(mesh: Mesh, args: tuple, donate: tuple[int, ...], quickly: bool) -> tuple[Any, ...]:
+def _called(mesh: Mesh, args: tuple, donate: tuple[int, ...], *how: bool) -> tuple[Any, ...]:
     leaves, tree = jax.tree.flatten(args)
     types = [(str(kind := jax.typeof(leaf)), kind.weak_type) for leaf in leaves]
     devices = [(str(one), one.device_kind, getattr(one, "compute_capability", "")) for one in mesh.devices.flat]
-    return types, str(tree), devices, mesh.shape_tuple, donate, quickly
+    return types, str(tree), devices, mesh.shape_tuple, donate, how
 
 
 @functools.cache

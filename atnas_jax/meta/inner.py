@@ -31,8 +31,8 @@ def inner_loop(
         steps: I; an int, or an int32 [] where nothing differentiates through the loop.
         first_order: treat the inner gradients as constants (FOMAML, Finn et al. 2017, section 5.2).
         remat: compute each step again in the backward pass, so that the memory of a gradient through the loop is flat
-            in `steps`. None: where steps > `REMAT_ABOVE`, unless `first_order`; from there on a second-order step of the
-            benchmark's networks takes no longer by it (0.98 to 1.12 times as fast), and up to three times less memory.
+            in `steps`. None: where steps > `REMAT_ABOVE`, unless `first_order`; from there on the benchmark's
+            second-order steps take no longer by it (0.98 to 1.12 times as fast), and up to three times less memory.
 
     Returns:
         The adapted params, differentiable with respect to the given ones.

@@ -117,9 +117,12 @@ def spread(tree: PyTree, mesh: Mesh) -> PyTree:
         return jax.make_array_from_single_device_arrays(own[0].shape, whole, own)
 
     leaves, form = jax.tree.flatten(tree)
-    away = [x for x in leaves if not there(x)]
-    moved = iter(jax.device_put(away, whole) if jax.process_count() == 1 else map(put, away))
-    return form.unflatten(x if there(x) else next(moved) for x in leaves)
+    away = [i for i, x in enumerate(leaves) if not there(x)]
+    moved = [leaves[i] for i in away]
+    moved = jax.device_put(moved, whole) if jax.process_count() == 1 else map(put, moved)
+    for i, x in zip(away, moved, strict=True):
+        leaves[i] = x
+    return form.unflatten(leaves)
 
 
 def gathered(tree: PyTree) -> PyTree:

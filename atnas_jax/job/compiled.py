@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from atnas_jax.data.cache import cache_folder
@@ -43,7 +43,8 @@ def compiled(
     programs, mesh = {}, mesh or make_mesh(1)
 
     def call(*args):
-        shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(args))
+        # Of plain numbers the type, as jnp.result_type of a hundred leaves would take twice as long as the call itself.
+        shapes = tuple((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in jax.tree.leaves(args))
         args = spread(args, mesh)
         if shapes not in programs:
             began = time.perf_counter()

@@ -109,7 +109,8 @@ def _moments_backward(reference, kept, cotangent):
     x, mean = kept
     rows, (by_mean, by_variance) = x[:reference], cotangent
     number = rows.size // rows.shape[-1]
-    by_rows = by_mean / number + (2.0 / number) * by_variance * (rows - mean)
+    slope = (2.0 / number) * by_variance
+    by_rows = rows * slope + (by_mean / number - mean * slope)
     return (jnp.pad(by_rows, ((0, x.shape[0] - rows.shape[0]), (0, 0), (0, 0), (0, 0))),)
 
 

@@ -24,11 +24,11 @@ def compile_on(
     args: tuple,
     donate: tuple[int, ...] = (),
     quickly: bool = False,
-    alone: bool = False,
+    by_core: bool = False,
 ) -> jax.stages.Compiled:
     """Return `function` compiled; arguments of `lower_on` and `options_for`."""
     lowered = lower_on(mesh, function, args, donate)
-    return lowered.compile(compiler_options=options_for(lowered.as_text(), quickly, alone))
+    return lowered.compile(compiler_options=options_for(lowered.as_text(), quickly, by_core))
 
 
 def lower_on(mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = ()) -> jax.stages.Lowered:
@@ -45,19 +45,19 @@ def lower_on(mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...
     return jitted.lower(*args)
 
 
-def options_for(text: str, quickly: bool = False, alone: bool = False) -> dict[str, str | bool | int]:
+def options_for(text: str, quickly: bool = False, by_core: bool = False) -> dict[str, str | bool | int]:
     """Return the options to compile a lowered program with.
 
     Args:
         text: of the program.
         quickly: on a CPU, compile in little more than half the time what then may run for twice as long.
-        alone: every core computes alone, see `one_a_core`, on as many devices as the program may be called with.
+        by_core: every core computes for itself where there is a device for each, see `one_a_core`.
     """
-    options = compiler_options(halves=jax.default_backend() == "cpu" and "bf16" in text, alone=alone)
+    options = compiler_options(halves=jax.default_backend() == "cpu" and "bf16" in text, by_core=by_core)
     return options | QUICKLY if quickly and options else options
 
 
-def compiler_options(halves: bool = False, alone: bool = False) -> dict[str, str]:
+def compiler_options(halves: bool = False, by_core: bool = False) -> dict[str, str]:
     """Return the options of XLA that suit this package's programs on this machine; those without one do not know it.
 
     On a CPU its library of kernels is faster than XLA for sums, and slower for products of few columns. And XLA:CPU
@@ -66,13 +66,13 @@ def compiler_options(halves: bool = False, alone: bool = False) -> dict[str, str
 
     Args:
         halves: of a program that multiplies bfloat16 numbers, for which that library alone has the CPU's instructions.
-        alone: of a program that every core runs for itself, see `options_for`.
+        by_core: of a program that every core runs for itself, see `options_for`.
     """
     if jax.default_backend() != "cpu":
         return {}
-    more = [PRODUCTS] * halves + [CONVOLUTIONS] * alone
-    extended = [CPU_OPTIONS | {LIBRARY: ",".join([CPU_OPTIONS[LIBRARY], *more])}] if more else []
-    for options in [*extended, CPU_OPTIONS]:
+    more = [PRODUCTS] * halves + [CONVOLUTIONS] * by_core
+    for kinds in (more, [PRODUCTS] * halves, []):
+        options = CPU_OPTIONS | ({LIBRARY: ",".join([CPU_OPTIONS[LIBRARY], *kinds])} if kinds else {})
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             jax.jit(jnp.negative).lower(0.0).compile(compiler_options=options)
             return options

@@ -2,7 +2,7 @@
 
 A function that is spread names the mapped axis or axes (`axis`) and is called through `on_mesh`; without one it is for
 a single device. What leaves it is the same on every device, to the bit, and does not depend on how many there are, up
-to `LANES` of them.
+to `LANES` of them; on a CPU it does on the cores, see `job/compiled.py`.
 
 One mesh serves all: the episodes of an outer step are shared along its axis of tasks, each line of the population axis
 doing the same; an evaluation is shared by all of its devices. With several processes every one runs the same host loop
@@ -10,7 +10,6 @@ on values of its own, and they meet in these programs alone, see `job/processes.
 """
 
 import math
-import os
 import re
 from collections.abc import Callable
 
@@ -58,19 +57,6 @@ def devices_for(rows: int) -> int:
             f"or give --mesh=tasks:1,population:{jax.device_count()}"
         )
     return max(fitting)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def one_a_core(rows: int) -> bool:
-    """Return whether as many devices as there are cores can share the rows.
-
-    It does not ask how many devices there are, as results do not depend on that.
-    """
-    return rows % cores() == 0
 
 
 def mesh_for(rows: int, layout: str = "") -> Mesh:

@@ -21,10 +21,10 @@ from atnas_jax.devices import (
     map_rows,
     mesh_for,
     on_mesh,
-    one_a_core,
     replicated,
     sum_rows,
 )
+from atnas_jax.job.compiled import one_a_core
 from atnas_jax.meta.learners import make_learner
 from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.space.slots import mask_of, random_genotypes
@@ -166,20 +166,22 @@ def test_programs_alone_that_multiply_bfloat16_get_the_option_for_it(monkeypatch
     assert compiler.PRODUCTS in asked[-1][compiler.LIBRARY] and compiler.PRODUCTS not in asked[1][compiler.LIBRARY]
 
 
-@pytest.mark.parametrize(("kind", "program"), [("PRODUCTS", {"halves": True}), ("CONVOLUTIONS", {"alone": True})])
+@pytest.mark.parametrize(("kind", "program"), [("PRODUCTS", {"halves": True}), ("CONVOLUTIONS", {"by_core": True})])
 def test_an_xla_that_knows_no_option_for_some_programs_keeps_the_others(kind, program, monkeypatch):
     assert getattr(compiler, kind) in compiler_options(**program)[compiler.LIBRARY]
     monkeypatch.setattr(compiler, kind, "LIBRARY_FUSION_TYPE_NO_SUCH")
     assert compiler_options(**program) == compiler.CPU_OPTIONS
+    if kind == "CONVOLUTIONS":
+        assert compiler_options(halves=True, **program) == compiler_options(halves=True)
 
 
-def test_a_step_by_cores_alone_is_the_same_on_any_number_of_devices():
-    sizes = Sizes(tasks=4, queries=3, steps=2, channels=16, image=14, depth=2)
+def test_a_step_in_which_every_core_convolves_for_itself_is_the_same_on_any_number_of_devices():
+    sizes = Sizes(tasks=4, queries=3, steps=3, channels=16, image=14, depth=2)
     found = []
     for number in (1, 2, 4):
         step, args = meta_step(sizes, "maml", plain=True, axis=AXIS)
         mesh = make_mesh(number)
-        program = compile_on(mesh, step, args, alone=True)
+        program = compile_on(mesh, step, args, by_core=True)
         assert re.search(r"ynn_fusion.*conv_general_dilated", program.as_text())
         found.append(jax.tree.map(np.asarray, program(*jax.device_put(args, replicated(mesh)))))
     for other in found[1:]:
@@ -189,5 +191,5 @@ def test_a_step_by_cores_alone_is_the_same_on_any_number_of_devices():
 
 
 def test_every_core_has_a_device_where_the_rows_can_be_shared_by_all(monkeypatch):
-    monkeypatch.setattr("atnas_jax.devices.cores", lambda: 4)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)))
     assert [rows for rows in range(1, 13) if one_a_core(rows)] == [4, 8, 12]

@@ -9,7 +9,8 @@ from atnas_jax.bench import peak, works
 from atnas_jax.bench.timing import Program, compile_program, in_turns, ratio
 from atnas_jax.bench.torch_peer import Peer
 from atnas_jax.bench.works import SEVEN_OPS, Sizes
-from atnas_jax.devices import AXIS, devices_for, one_a_core
+from atnas_jax.devices import AXIS, devices_for
+from atnas_jax.job.compiled import one_a_core
 from atnas_jax.space.chain import hand_made
 
 PEERS = ("none", "torch")
@@ -174,8 +175,8 @@ def measure(work: Work, bounds: dict[str, tuple[Callable[[], Any], float]], roun
 
 
 def _meta_step(sizes: Sizes, name: str, *, plain: bool) -> Program:
-    devices, alone = devices_for(sizes.tasks), one_a_core(sizes.tasks)
-    return compile_program(*works.meta_step(sizes, name, plain=plain, axis=AXIS), devices, alone)
+    devices, by_core = devices_for(sizes.tasks), one_a_core(sizes.tasks)
+    return compile_program(*works.meta_step(sizes, name, plain=plain, axis=AXIS), devices, by_core)
 
 
 def _population(sizes: Sizes, genotypes: np.ndarray, *, plain: bool = False) -> Program:

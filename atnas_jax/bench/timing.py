@@ -20,14 +20,14 @@ class Program(NamedTuple):
     temp_mb: float  # scratch memory that XLA plans, megabytes
 
 
-def compile_program(function: Callable, args: tuple, devices: int = 1, alone: bool = False) -> Program:
+def compile_program(function: Callable, args: tuple, devices: int = 1, by_core: bool = False) -> Program:
     """Compile `function` for these arguments and bind them; more than one of the devices share by the axis `AXIS`.
 
-    `alone` is as of `options_for`.
+    `by_core` is as of `options_for`.
     """
     began = time.perf_counter()
     mesh = make_mesh(devices)
-    program = compile_on(mesh, function, args, alone=alone)
+    program = compile_on(mesh, function, args, by_core=by_core)
     seconds = time.perf_counter() - began
     args = jax.device_put(args, replicated(mesh))
     plan = program.memory_analysis()

@@ -91,7 +91,9 @@ def adaptation_curve(
         fewer = config.copy_and_resolve_references()
         fewer.adapt.generations = number
         progress.note(f"meta-test: choosing architectures in {number} of {config.adapt.generations} generations")
-        choice = compiled(chooser(fewer, parts), bench.clock, mesh=parts.mesh, note=progress.note, alone=parts.alone)
+        choice = compiled(
+            chooser(fewer, parts), bench.clock, mesh=parts.mesh, note=progress.note, by_core=parts.by_core
+        )
         rows.append(choose(fewer, parts, state, choice, False, bench.clock)[0][None])
     if chosen is None:
         progress.note(f"meta-test: choosing architectures in {config.adapt.generations} generations")

@@ -65,7 +65,7 @@ def open_bench(config: ConfigDict, parts: Parts, progress: Progress) -> Bench:
     clock = {"compile_s": 0.0}
 
     def program(function):
-        return compiled(function, clock, mesh=parts.mesh, note=progress.note, alone=parts.alone)
+        return compiled(function, clock, mesh=parts.mesh, note=progress.note, by_core=parts.by_core)
 
     def scorers_of(space):
         return {mode: program(make_scorer(config, parts, space, name)) for mode, name in normalisations(config).items()}

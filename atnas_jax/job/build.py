@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from atnas_jax.data.sources import load
 from atnas_jax.data.spec import EpisodeSpec, check_episode_spec
 from atnas_jax.data.table import DataSet, channel_statistics
-from atnas_jax.devices import TASKS, mesh_for, one_a_core, spread
+from atnas_jax.devices import TASKS, mesh_for, spread
+from atnas_jax.job.compiled import one_a_core
 from atnas_jax.job.config import evaluation_steps, strategy_options
 from atnas_jax.job.costs import feasibility, gradient_options, load_latency, make_cost, share_of_limits
 from atnas_jax.job.outer import outer_optimiser
@@ -47,7 +48,7 @@ class Parts(NamedTuple):
     """What a run is made of; pure functions and static values only."""
 
     mesh: Mesh  # of the devices that share the work
-    alone: bool  # see `options_for`
+    by_core: bool  # see `options_for`
     dataset: DataSet  # whole on each of them
     normalise: tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation per channel, of meta_train
     space: SearchSpace
@@ -125,7 +126,7 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
     learner, control = _learners(config, space, image_shape, cost)
     return Parts(
         mesh=devices,
-        alone=one_a_core(rows),
+        by_core=one_a_core(rows),
         dataset=replace(dataset, table=spread(dataset.table, devices)),
         normalise=channel_statistics(dataset),
         space=space,
@@ -143,7 +144,8 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
 def relearned(config: ConfigDict, parts: Parts) -> Parts:
     """Return the parts with the learners of a config that computes the same otherwise: net.conv, train.task_batch."""
     learner, control = _learners(config, parts.space, parts.image_shape, parts.cost)
-    return parts._replace(learner=learner, control=control)
+    by_core = one_a_core(config.train.tasks // config.train.task_batch)
+    return parts._replace(by_core=by_core, learner=learner, control=control)
 
 
 def make_search(

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from atnas_jax.data.cache import cache_folder
-from atnas_jax.devices import cores, gathered, make_mesh, spread
+from atnas_jax.devices import gathered, make_mesh, spread
 from atnas_jax.job.faults import device_fault
 from atnas_jax.job.kept import PROGRAMS, kept_program
 
@@ -23,11 +23,11 @@ def compiled(
     mesh: Mesh | None = None,
     note: Callable[[str], None] | None = None,
     quickly: bool = False,
-    alone: bool = False,
+    by_core: bool = False,
 ) -> Callable:
-    """Return `function` compiled at its first call for each set of shapes.
+    """Return `function` compiled at its first call for each set of shapes and types.
 
-    A call whose shapes were seen before never compiles, whatever its values: that is what serves all genotypes.
+    A call whose shapes and types were seen before never compiles, whatever its values: so it serves all genotypes.
 
     Args:
         function: of arrays and pytrees of arrays.
@@ -35,7 +35,7 @@ def compiled(
         donate: arguments whose buffers may be reused.
         mesh: of the devices that it runs on, see `on_mesh`; None is the first alone.
         note: is told, before the first call runs, what it was to compile and how much memory the run will take.
-        quickly, alone: see `options_for`.
+        quickly, by_core: see `options_for`.
 
     Raises:
         Fault, by the call: it does not compile, or the device has not the memory for it.
@@ -49,7 +49,7 @@ def compiled(
         if shapes not in programs:
             began = time.perf_counter()
             with _no_collection(), _explained(function.__name__):
-                programs[shapes] = kept_program(mesh, function, args, donate, quickly, alone)
+                programs[shapes] = kept_program(mesh, function, args, donate, quickly, by_core)
             memory = None if note is None else memory_mb(programs[shapes])  # it takes 20 ms to say
             seconds = time.perf_counter() - began
             clock["compile_s"] += seconds
@@ -92,7 +92,7 @@ def _no_collection():
     finally:
         if collects:
             gc.enable()
-            gc.collect(0)
+            gc.collect(1)
 
 
 def stopwatch(clock: dict[str, float]) -> Callable[[], float]:
@@ -110,6 +110,19 @@ def divide_cpu(devices: int) -> None:
     given = "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in os.environ.get("XLA_FLAGS", "")
     if devices or not given:
         jax.config.update("jax_num_cpu_devices", devices or cores())
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def one_a_core(rows: int) -> bool:
+    """Return whether all cores of a CPU can share the rows, each as a device of its own.
+
+    How many devices there are is not asked, as results do not depend on that: fewer leave cores idle now and then.
+    """
+    return jax.default_backend() == "cpu" and rows % cores() == 0
 
 
 def keep_compiled() -> None:

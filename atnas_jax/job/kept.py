@@ -47,7 +47,7 @@ def kept_program(
     args: tuple,
     donate: tuple[int, ...] = (),
     quickly: bool = False,
-    alone: bool = False,
+    by_core: bool = False,
 ) -> jax.stages.Compiled:
     """Return `compile_on` of the same arguments, of an earlier process where one kept it.
 
@@ -55,15 +55,15 @@ def kept_program(
     """
     folder, first = os.environ.get(PROGRAMS, ""), None
     if not folder or not jax.config.jax_enable_compilation_cache or jax.process_count() > 1:
-        return compile_on(mesh, function, args, donate, quickly, alone)
-    around = (_called(mesh, args, donate, quickly, alone), _machine(), _settings())
+        return compile_on(mesh, function, args, donate, quickly, by_core)
+    around = (_called(mesh, args, donate, quickly, by_core), _machine(), _settings())
     if None not in (made := (identity(function), _source())):
         first = _file(folder, function, made, around)
         if (program := _loaded(first, mesh, args)) is not None:
             return program
     lowered = lower_on(mesh, function, args, donate)
     text = lowered.as_text()
-    options = options_for(text, quickly, alone)
+    options = options_for(text, quickly, by_core)
     second = _file(folder, function, text, options, pickle.dumps(lowered.out_tree), around)
     if (program := _loaded(second, mesh, args)) is None:
         with _without_cache():

@@ -8,7 +8,8 @@ import optax
 
 from atnas_jax.types import Array, Params, PyTree
 
-REMAT_ABOVE = 2  # inner steps
+REMAT_ABOVE = 2  # inner steps, of a loop that is differentiated twice and looked at in its end alone
+REMAT_ANY_ABOVE = 10
 
 
 def inner_loop(
@@ -31,8 +32,9 @@ def inner_loop(
         steps: I; an int, or an int32 [] where nothing differentiates through the loop.
         first_order: treat the inner gradients as constants (FOMAML, Finn et al. 2017, section 5.2).
         remat: compute each step again in the backward pass, so that the memory of a gradient through the loop is flat
-            in `steps`. None: where steps > `REMAT_ABOVE`, unless `first_order`; from there on the benchmark's
-            second-order steps take no longer by it (0.98 to 1.12 times as fast), and up to three times less memory.
+            in `steps`. None: above `REMAT_ABOVE` steps, from where on the benchmark's second-order steps take no longer
+            by it on a CPU (0.98 to 1.12 times as fast) and up to three times less memory; of first order, or with
+            `after`, which would be computed again too, above `REMAT_ANY_ABOVE`.
 
     Returns:
         The adapted params, differentiable with respect to the given ones.
@@ -74,7 +76,8 @@ def numbered_loop(
     start = (params, optimiser.init(params))
     if not isinstance(steps, int):
         return jax.lax.fori_loop(0, steps, lambda i, carry: step(carry, i)[0], start)[0], None
-    remat = (steps > REMAT_ABOVE and not first_order) if remat is None else remat
+    least = REMAT_ABOVE if after is None and not first_order else REMAT_ANY_ABOVE
+    remat = steps > least if remat is None else remat
     (params, _), seen = jax.lax.scan(jax.checkpoint(step) if remat else step, start, jnp.arange(steps))
     return params, seen
 

@@ -83,7 +83,7 @@ def make_programs(
 
     def trainer(learner, shared, prepare):
         train = make_train(config, parts, learner, shared, prepare)
-        return compiled(train, clock, donate=(0,), mesh=parts.mesh, note=note, alone=parts.alone)
+        return compiled(train, clock, donate=(0,), mesh=parts.mesh, note=note, by_core=parts.by_core)
 
     def fitness(params, genotypes, order, rungs, first, table):
         episodes = drawn_until(lambda i: valid_episodes(first + i, table), search_config.episodes, rungs[:, 1].max())
@@ -131,9 +131,9 @@ def make_programs(
         brief(make_draw(config, parts)),
         compiled(ask, clock, mesh=parts.mesh) if learns else brief(ask),
         brief(random),
-        compiled(fitness, clock, mesh=parts.mesh, note=note, alone=parts.alone),
+        compiled(fitness, clock, mesh=parts.mesh, note=note, by_core=parts.by_core),
         compiled(strategy.tell, clock, mesh=parts.mesh),
-        compiled(make_descend(config, parts, feasible), clock, mesh=parts.mesh, note=note, alone=parts.alone),
+        compiled(make_descend(config, parts, feasible), clock, mesh=parts.mesh, note=note, by_core=parts.by_core),
         brief(outer_schedule(config)),
     )
 

@@ -79,7 +79,7 @@ def make_alone(
         masks = jnp.broadcast_to(mask, (train.chunk, train.tasks, *mask.shape))
         return step(meta, masks, table, stream(root, "episodes", seed))
 
-    program = compiled(train_alone, clock, donate=(0,), mesh=parts.mesh, note=note, alone=parts.alone)
+    program = compiled(train_alone, clock, donate=(0,), mesh=parts.mesh, note=note, by_core=parts.by_core)
 
     def start(genotype, seed):
         meta = init(stream(root, "init", seed))
@@ -113,7 +113,7 @@ def make_scores(
         mask = mask_of(parts.space, genotype)
         return score_each(learner, params, jnp.broadcast_to(mask, (*index.shape, *mask.shape)), drawn, axis=AXIS)
 
-    program = compiled(score_alone, clock, mesh=parts.mesh, note=note, alone=parts.alone)
+    program = compiled(score_alone, clock, mesh=parts.mesh, note=note, by_core=parts.by_core)
 
     def scores(params, genotype):
         found = [

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from atnas_jax.meta.inner import inner_loop, settling_loop
+from atnas_jax.meta.inner import REMAT_ABOVE, REMAT_ANY_ABOVE, inner_loop, numbered_loop, settling_loop
 from atnas_jax.meta.rates import scaled
 
 pytestmark = pytest.mark.usefixtures("few_optimisations")
@@ -74,6 +74,20 @@ def test_rematerialisation_keeps_the_gradient_and_flattens_the_memory():
     assert memory[16, False] - memory[4, False] > 12 * 2.5 * kept
     start = jnp.linspace(-1, 1, 300 * 300).reshape(300, 300)
     np.testing.assert_allclose(programs[4, True](start), programs[4, False](start), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("given", "last_kept"),
+    [({}, REMAT_ABOVE), ({"first_order": True}, REMAT_ANY_ABOVE), ({"after": lambda p, _: p}, REMAT_ANY_ABOVE)],
+)
+def test_more_steps_than_pay_are_rematerialised(given, last_kept):
+    def traced(steps):
+        def run(p):
+            return numbered_loop(lambda p, _: support_loss(p), p, optax.sgd(RATE), steps, **given)
+
+        return str(jax.make_jaxpr(run)(jnp.asarray(START)))
+
+    assert "remat" not in traced(last_kept) and "remat" in traced(last_kept + 1)
 
 
 def test_the_first_order_gradient_has_the_identity_for_it():

@@ -183,6 +183,28 @@ def test_a_variance_is_exact_however_far_the_mean_is_from_zero(offset):
         np.testing.assert_allclose(together, exact.var((1, 2)), rtol=2e-5)
 
 
+@pytest.mark.parametrize("offset", [0.0, 30.0, 1e3])
+@pytest.mark.parametrize("layer", [normalise, norm_relu_pool])
+def test_a_norm_and_its_gradient_are_exact_however_far_the_mean_is_from_zero(layer, offset):
+    """But for what float32 leaves of the deviation there: 1e3 / 1 times its precision of 1e-7."""
+    rng = np.random.default_rng(0)
+    given = (
+        (offset + rng.normal(size=(5, 8, 8, 3))).astype(np.float32),
+        {"scale": np.float32([1.5, -0.5, 1.0]), "bias": np.float32([0.1, 0.2, 2.0])},
+    )
+    weight = rng.normal(size=layer(*given[:1], jnp.ones(3), given[1], "batch_transductive", None).shape)
+
+    def found(x, norm):
+        return (layer(x, jnp.ones(3, x.dtype), norm, "batch_transductive", None) * weight.astype(x.dtype)).sum()
+
+    run = jax.jit(jax.value_and_grad(found, (0, 1)))
+    ours = run(*given)
+    with jax.enable_x64(True):
+        exact = run(*jax.tree.map(lambda leaf: leaf.astype(np.float64), given))
+    precision = 1e-5 + 3e-6 * offset
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=precision, atol=20 * precision), ours, exact)
+
+
 def test_a_variance_of_what_is_not_finite_is_nan():
     x = np.zeros((2, 3, 3, 3), np.float32)
     x[0, 0, 0, :2] = np.inf, np.nan

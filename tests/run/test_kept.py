@@ -100,6 +100,12 @@ def test_other_options_are_another_program(folder, monkeypatch):
     assert numbers == [1, 2]
 
 
+def test_the_same_program_by_each_core_for_itself_is_another(folder):
+    for by_core in (False, True, True):
+        compiled(over(jnp.sin), {"compile_s": 0.0}, by_core=by_core)(2.0)
+    assert sum(file.is_symlink() for file in folder.iterdir()) == 2
+
+
 def test_a_typed_key_in_a_closure_is_told_apart(folder):
     found = [float(compiled(over(drawing(seed)), {"compile_s": 0.0})(0.0)) for seed in (0, 1, 0)]
     assert found[0] == found[2] != found[1]

@@ -128,7 +128,7 @@ def _chosen(config, parts, state, change, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(choose, "episodes_of", lambda *given: change(truth(*given)))
         program = compile_on(
-            parts.mesh, chooser(config, parts), args, alone=parts.alone
+            parts.mesh, chooser(config, parts), args, by_core=parts.by_core
         )  # as a run, or ties may differ
 
     def chosen(at_random=False):

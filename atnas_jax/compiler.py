@@ -19,16 +19,11 @@ QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_pass
 
 
 def compile_on(
-    mesh: Mesh,
-    function: Callable,
-    args: tuple,
-    donate: tuple[int, ...] = (),
-    quickly: bool = False,
-    by_core: bool = False,
+    mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = (), **how: bool
 ) -> jax.stages.Compiled:
-    """Return `function` compiled; arguments of `lower_on` and `options_for`."""
+    """Return `function` compiled; arguments of `lower_on`, and by name those of `options_for`."""
     lowered = lower_on(mesh, function, args, donate)
-    return lowered.compile(compiler_options=options_for(lowered.as_text(), quickly, by_core))
+    return lowered.compile(compiler_options=options_for(lowered.as_text(), **how))
 
 
 def lower_on(mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = ()) -> jax.stages.Lowered:

@@ -13,6 +13,11 @@ GRADIENT_COST = 3
 FINAL_ROUNDS = 4  # batches of meta_valid episodes that rank the last population again
 
 
+def rows_of(config: ConfigDict) -> int:
+    """Return the rows of an outer step that devices share: episodes, or the chunks of them that run together."""
+    return config.train.tasks // config.train.task_batch
+
+
 def rungs_of(config: ConfigDict, episodes: int) -> np.ndarray:
     """Return the rungs int32 [R,2] of a race over so many episodes; without racing, all rungs are the whole field."""
     rungs = halving(config.search.population, episodes, config.search.racing_share)

@@ -12,6 +12,7 @@ from atnas_jax.data.sources import load
 from atnas_jax.data.spec import EpisodeSpec, check_episode_spec
 from atnas_jax.data.table import DataSet, channel_statistics
 from atnas_jax.devices import TASKS, mesh_for, spread
+from atnas_jax.job.budget import rows_of
 from atnas_jax.job.compiled import one_a_core
 from atnas_jax.job.config import evaluation_steps, strategy_options
 from atnas_jax.job.costs import feasibility, gradient_options, load_latency, make_cost, share_of_limits
@@ -112,12 +113,10 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
     Raises:
         ValueError, FileNotFoundError: one line that says what does not fit.
     """
-    train, test = config.train, config.protocol
-    rows = train.tasks // train.task_batch
-    devices = mesh_for(rows, mesh)
+    devices = mesh_for(rows_of(config), mesh)
     dataset, space = load_data(config), make_space(config)
     image_shape = tuple(dataset.table.images.shape[1:])
-    cost = jax.jit(make_cost(config, space, image_shape, test.ways))
+    cost = jax.jit(make_cost(config, space, image_shape, config.protocol.ways))
     check_hand_made(config, space)
     train_spec, test_spec = _episode_specs(config, dataset)
     latency = load_latency(config.search.latency, space, image_shape)
@@ -126,7 +125,7 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
     learner, control = _learners(config, space, image_shape, cost)
     return Parts(
         mesh=devices,
-        by_core=one_a_core(rows),
+        by_core=one_a_core(rows_of(config)),
         dataset=replace(dataset, table=spread(dataset.table, devices)),
         normalise=channel_statistics(dataset),
         space=space,
@@ -144,8 +143,7 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
 def relearned(config: ConfigDict, parts: Parts) -> Parts:
     """Return the parts with the learners of a config that computes the same otherwise: net.conv, train.task_batch."""
     learner, control = _learners(config, parts.space, parts.image_shape, parts.cost)
-    by_core = one_a_core(config.train.tasks // config.train.task_batch)
-    return parts._replace(by_core=by_core, learner=learner, control=control)
+    return parts._replace(by_core=one_a_core(rows_of(config)), learner=learner, control=control)
 
 
 def make_search(

@@ -22,8 +22,7 @@ def compiled(
     donate: tuple[int, ...] = (),
     mesh: Mesh | None = None,
     note: Callable[[str], None] | None = None,
-    quickly: bool = False,
-    by_core: bool = False,
+    **how: bool,
 ) -> Callable:
     """Return `function` compiled at its first call for each set of shapes and types.
 
@@ -35,7 +34,7 @@ def compiled(
         donate: arguments whose buffers may be reused.
         mesh: of the devices that it runs on, see `on_mesh`; None is the first alone.
         note: is told, before the first call runs, what it was to compile and how much memory the run will take.
-        quickly, by_core: see `options_for`.
+        how: `quickly` and `by_core`, see `options_for`.
 
     Raises:
         Fault, by the call: it does not compile, or the device has not the memory for it.
@@ -49,7 +48,7 @@ def compiled(
         if shapes not in programs:
             began = time.perf_counter()
             with _no_collection(), _explained(function.__name__):
-                programs[shapes] = kept_program(mesh, function, args, donate, quickly, by_core)
+                programs[shapes] = kept_program(mesh, function, args, donate, **how)
             memory = None if note is None else memory_mb(programs[shapes])  # it takes 20 ms to say
             seconds = time.perf_counter() - began
             clock["compile_s"] += seconds

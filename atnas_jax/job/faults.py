@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 
 LOWER = {  # program -> settings that its memory grows with
-    "train_chunk": "train.task_batch, train.queries or the widths of the space",
+    "train_chunk": "train.task_batch, train.queries, learner.inner_steps or the widths of the space",
     "fitness": "search.batch, protocol.queries or the widths of the space",
     "score": "protocol.queries or the widths of the space",
 }

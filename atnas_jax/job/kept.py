@@ -42,12 +42,7 @@ _IMPORTED = time.time() - 0.1  # what is written later may not be what runs here
 
 
 def kept_program(
-    mesh: Mesh,
-    function: Callable,
-    args: tuple,
-    donate: tuple[int, ...] = (),
-    quickly: bool = False,
-    by_core: bool = False,
+    mesh: Mesh, function: Callable, args: tuple, donate: tuple[int, ...] = (), **how: bool
 ) -> jax.stages.Compiled:
     """Return `compile_on` of the same arguments, of an earlier process where one kept it.
 
@@ -55,15 +50,15 @@ def kept_program(
     """
     folder, first = os.environ.get(PROGRAMS, ""), None
     if not folder or not jax.config.jax_enable_compilation_cache or jax.process_count() > 1:
-        return compile_on(mesh, function, args, donate, quickly, by_core)
-    around = (_called(mesh, args, donate, quickly, by_core), _machine(), _settings())
+        return compile_on(mesh, function, args, donate, **how)
+    around = (_called(mesh, args, donate, how), _machine(), _settings())
     if None not in (made := (identity(function), _source())):
         first = _file(folder, function, made, around)
         if (program := _loaded(first, mesh, args)) is not None:
             return program
     lowered = lower_on(mesh, function, args, donate)
     text = lowered.as_text()
-    options = options_for(text, quickly, by_core)
+    options = options_for(text, **how)
     second = _file(folder, function, text, options, pickle.dumps(lowered.out_tree), around)
     if (program := _loaded(second, mesh, args)) is None:
         with _without_cache():
@@ -118,11 +113,11 @@ def _without_cache() -> Iterator[None]:
         compilation_cache.reset_cache()
 
 
-def _called(mesh: Mesh, args: tuple, donate: tuple[int, ...], *how: bool) -> tuple[Any, ...]:
+def _called(mesh: Mesh, args: tuple, donate: tuple[int, ...], how: dict[str, bool]) -> tuple[Any, ...]:
     leaves, tree = jax.tree.flatten(args)
     types = [(str(kind := jax.typeof(leaf)), kind.weak_type) for leaf in leaves]
     devices = [(str(one), one.device_kind, getattr(one, "compute_capability", "")) for one in mesh.devices.flat]
-    return types, str(tree), devices, mesh.shape_tuple, donate, how
+    return types, str(tree), devices, mesh.shape_tuple, donate, sorted(how.items())
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import optax
 from atnas_jax.types import Array, Params, PyTree
 
 REMAT_ABOVE = 2  # inner steps, of a loop that is differentiated twice and looked at in its end alone
-REMAT_ANY_ABOVE = 10
+REMAT_ANY_ABOVE = 10  # of every other
 
 
 def inner_loop(

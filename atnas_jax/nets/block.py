@@ -14,14 +14,9 @@ def init_norm(channels: int, name: str = "support") -> Params:
 
 
 def normalise(y: Array, channels: Array, norm: Params, name: str, reference: int | None) -> Array:
-    """Normalise, scale and shift; float [n,H,W,C] -> the same, zero where `channels` [C] is zero.
-
-    y * slope + shift has derivatives of y alone; (y - mean) * slope would keep y - mean for them, an array as large.
-    Where the mean is far above the deviation, y itself is about as far off as what this rounds away.
-    """
-    mean, inverse = normaliser(y, channels, name, reference, norm)
-    slope = inverse * norm["scale"]
-    return ((y * slope + (norm["bias"] - mean * slope)) * channels).astype(y.dtype)
+    """Normalise, scale and shift; float [n,H,W,C] -> the same, zero where `channels` [C] is zero."""
+    slope, shift = _slope_and_shift(y, channels, norm, name, reference)
+    return ((y * slope + shift) * channels).astype(y.dtype)
 
 
 def norm_relu_pool(y: Array, channels: Array, norm: Params, name: str, reference: int | None) -> Array:
@@ -29,10 +24,21 @@ def norm_relu_pool(y: Array, channels: Array, norm: Params, name: str, reference
 
     Normalisation is affine per channel given its statistics, so it commutes with pooling up to the sign of the scale.
     """
-    mean, inverse = normaliser(y, channels, name, reference, norm)
-    sign, slope = jnp.where(norm["scale"] < 0, -1.0, 1.0).astype(y.dtype), inverse * norm["scale"]
+    slope, shift = _slope_and_shift(y, channels, norm, name, reference)
+    sign = jnp.where(norm["scale"] < 0, -1.0, 1.0).astype(y.dtype)
     pooled = max_pool2(sign * y)
-    return (relu(pooled * (sign * slope) + (norm["bias"] - mean * slope)) * channels).astype(y.dtype)
+    return (relu(pooled * (sign * slope) + shift) * channels).astype(y.dtype)
+
+
+def _slope_and_shift(y, channels, norm, name, reference) -> tuple[Array, Array]:
+    """Return what makes y * slope + shift the normalised, scaled and shifted y.
+
+    Its derivatives are of y alone; (y - mean) * slope would keep y - mean for them, an array as large. Where the mean
+    is far above the deviation, y itself is about as far off as what this rounds away.
+    """
+    mean, inverse = normaliser(y, channels, name, reference, norm)
+    slope = inverse * norm["scale"]
+    return slope, norm["bias"] - mean * slope
 
 
 def relu(x: Array) -> Array:

@@ -12,7 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from atnas_jax.devices import LANES, POPULATION, TASKS
-from atnas_jax.job.budget import rungs_of
+from atnas_jax.job.budget import rows_of, rungs_of
 from atnas_jax.job.build import Parts
 from atnas_jax.job.config import chunk_of
 from atnas_jax.types import PyTree
@@ -58,7 +58,7 @@ def traffic(
     """
     tasks = tasks or parts.mesh.shape[TASKS]
     population = population or parts.mesh.shape[POPULATION]
-    rows = config.train.tasks // config.train.task_batch
+    rows = rows_of(config)
     rows = rows if rows % tasks == 0 else tasks
     state = jax.eval_shape(parts.learner.init, jax.random.key(0))
     metrics = 4 * 3  # loss, accuracy and the norm of the gradient, which is no part of the sum

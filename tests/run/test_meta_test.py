@@ -127,9 +127,8 @@ def _chosen(config, parts, state, change, monkeypatch):
     args = (state.meta.params, warm, jnp.asarray(False), jnp.arange(6), parts.dataset.table)
     with monkeypatch.context() as patch:
         patch.setattr(choose, "episodes_of", lambda *given: change(truth(*given)))
-        program = compile_on(
-            parts.mesh, chooser(config, parts), args, by_core=parts.by_core
-        )  # as a run, or ties may differ
+        # As a run does, or ties may differ.
+        program = compile_on(parts.mesh, chooser(config, parts), args, by_core=parts.by_core)
 
     def chosen(at_random=False):
         given = (*args[:2], jnp.asarray(at_random), *args[3:])

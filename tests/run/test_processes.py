@@ -76,8 +76,8 @@ def began(undisturbed, tmp_path_factory):
     on four devices of a mesh of both axes."""
     workdir, texts = tmp_path_factory.mktemp("began"), {}
 
-    def compile_and_keep(mesh, function, *given):
-        program = kept_program(mesh, function, *given)
+    def compile_and_keep(mesh, function, *given, **how):
+        program = kept_program(mesh, function, *given, **how)
         texts[function.__name__] = program.as_text()
         return program
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from atnas_jax.devices import Axis, map_rows, sum_rows
 from atnas_jax.meta.losses import accuracy, cross_entropy
+from atnas_jax.prefixes import score_tree, shares_stages
 from atnas_jax.search.variation import Feasible
 from atnas_jax.types import Array, Episode, Evaluation, MetaLearner, Params
 
@@ -40,6 +41,8 @@ def evaluate(
 ) -> Evaluation:
     """Score every mask on every episode; the memory of it does not grow with P.
 
+    Where the learner has stages and `batch` is 1, what masks have in common is computed once, see `prefixes.py`.
+
     Args:
         learner: adapts and predicts.
         params: meta-parameters.
@@ -53,6 +56,9 @@ def evaluate(
         Evaluation.
     """
     number, tasks = masks.shape[0], episodes.support_y.shape[0]
+    if shares_stages(learner, batch):
+        found = score_tree(learner, params, masks, episodes, jnp.ones(number, bool), 0, tasks, axis)
+        return _evaluation(*found, objectives)
 
     def one(pair):
         # Episode by episode, so that equal shares of the pairs hold all genotypes and take equally long.
@@ -60,9 +66,11 @@ def evaluate(
         return score(learner, params, masks[pair % number], episode)
 
     found = map_rows(one, jnp.arange(number * tasks), batch, axis)
-    right, loss = (x.reshape(tasks, number).T for x in found)
-    fitness = right.mean(1, keepdims=True) if objectives is None else objectives(right, loss)
-    return Evaluation(fitness, right, loss)
+    return _evaluation(*(x.reshape(tasks, number).T for x in found), objectives)
+
+
+def _evaluation(right, loss, objectives) -> Evaluation:
+    return Evaluation(right.mean(1, keepdims=True) if objectives is None else objectives(right, loss), right, loss)
 
 
 def mask_gradient(

@@ -7,6 +7,7 @@ from jax import lax
 
 from atnas_jax.devices import Axis, place
 from atnas_jax.evaluate import score
+from atnas_jax.prefixes import score_tree, shares_stages
 from atnas_jax.types import Array, Episode, MetaLearner, Params
 
 LEAST = 2  # genotypes of the last rung
@@ -77,9 +78,13 @@ def race(
     def rung(carry, spec):
         order, accuracy, seen, first = carry
         field, last = jnp.minimum(spec[0], number), jnp.maximum(spec[1], first)  # some strategies ask fewer than P
-        accuracy += _score_field(score_pair, order, field, first, last, tasks, batch, axis)
         rank, index = jnp.arange(number), jnp.arange(tasks)
         racing = jnp.zeros(number, bool).at[order].set(rank < field)
+        if shares_stages(learner, batch):
+            found = score_tree(learner, params, masks, episodes, racing, first, last, axis)[0]
+            accuracy += found if worth is None else found * worth[:, None]
+        else:
+            accuracy += _score_field(score_pair, order, field, first, last, tasks, batch, axis)
         seen |= racing[:, None] & (index >= first) & (index < last)
         mean = accuracy.sum(1) / jnp.maximum(seen.sum(1), 1)
         behind = jnp.where(rank < field, -mean[order], jnp.inf)

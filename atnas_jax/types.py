@@ -32,20 +32,39 @@ class Episode(NamedTuple):
     query_y: Array  # int32 [Q], in 0..N-1
 
 
+class Staged(NamedTuple):
+    """A masked network in B stages, so that what genotypes which begin alike compute alike is computed once.
+
+    prepare(params) -> what the stages read of them
+    start(x [n,H,W,C]) -> what goes into the first stage
+    stages: (prepared, value, mask [E,O], reference) -> value, B of them
+    embed(value) -> float32 [n,D]; all of it together is `Model.apply`
+    kinds(masks [P,E,O]) -> int32 [P,B]; genotypes whose kinds agree up to a stage have the same value after it
+    """
+
+    prepare: Callable[[Params], Params]
+    start: Callable[[Array], PyTree]
+    stages: tuple[Callable[..., PyTree], ...]
+    embed: Callable[[PyTree], Array]
+    kinds: Callable[[Array], Array]
+
+
 class Model(NamedTuple):
-    """A masked network as two pure functions; it ends in an embedding, the head belongs to the learner.
+    """A masked network as pure functions; it ends in an embedding, the head belongs to the learner.
 
     init(key) -> params
     apply(params, x [n,H,W,C], mask [E,O], reference) -> float32 [n,D]. `reference` is None or a static number r: the
         batch statistics that normalise all n rows are then those of the first r rows alone (the support images).
     normalisation: the name of the normalisation, see `nets/norm.py`.
     features: D, the length of the embedding.
+    staged: the same network stage by stage; None where it has none.
     """
 
     init: Callable[[Array], Params]
     apply: Callable[..., Array]
     normalisation: str
     features: int
+    staged: Staged | None = None
 
 
 class MetaState(NamedTuple):
@@ -54,6 +73,17 @@ class MetaState(NamedTuple):
     step: Array  # int32 []
     params: Params
     opt_state: PyTree
+
+
+class StagedSolve(NamedTuple):
+    """`MetaLearner.solve` of a learner whose inner loop leaves the body as it is.
+
+    body: of the meta-parameters; its value is of support and queries in one array, `reference` being S
+    solve(params, value, support_y) -> logits float32 [Q,N]
+    """
+
+    body: Staged
+    solve: Callable[[Params, PyTree, Array], Array]
 
 
 class MetaLearner(NamedTuple):
@@ -65,6 +95,7 @@ class MetaLearner(NamedTuple):
     predict(adapted, mask [E,O], support_x, query_x) -> logits float32 [Q,N]
     solve(params, mask [E,O], support_x, support_y, query_x) -> logits float32 [Q,N], those of predict after adapt
     step(state, masks [T,E,O], episodes [T,...]) -> (MetaState, metrics)
+    staged: `solve` stage by stage; None where the inner loop moves the body, as genotypes then share nothing
     """
 
     init: Callable[[Array], MetaState]
@@ -72,6 +103,7 @@ class MetaLearner(NamedTuple):
     predict: Callable[..., Array]
     solve: Callable[..., Array]
     step: Callable[..., tuple[MetaState, dict[str, Array]]]
+    staged: StagedSolve | None = None
 
 
 class Strategy(NamedTuple):

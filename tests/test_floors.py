@@ -9,7 +9,7 @@ REPO = Path(__file__).resolve().parents[1]
 GROUND = {"types", "rng", "devices", "compiler"}
 BELOW_3 = GROUND | {"data", "space", "search", "nets", "meta"}
 HOST = {"job", "novel", "evidence", "run", "study", "many_shot"}
-BELOW_4 = BELOW_3 | {"evaluate", "race", "adaptation", "incumbent", "proxies"}
+BELOW_4 = BELOW_3 | {"prefixes", "evaluate", "race", "adaptation", "incumbent", "proxies"}
 MAY_IMPORT = {  # room of the package -> the rooms that it may import, besides itself
     "types": set(),
     "rng": {"types"},
@@ -20,8 +20,9 @@ MAY_IMPORT = {  # room of the package -> the rooms that it may import, besides i
     "search": GROUND | {"space"},
     "nets": GROUND | {"space"},
     "meta": GROUND,
-    "evaluate": BELOW_3,
-    "race": BELOW_3 | {"evaluate"},
+    "prefixes": BELOW_3,
+    "evaluate": BELOW_3 | {"prefixes"},
+    "race": BELOW_3 | {"prefixes", "evaluate"},
     "adaptation": BELOW_3 | {"evaluate"},
     "incumbent": BELOW_3,
     "proxies": BELOW_3,

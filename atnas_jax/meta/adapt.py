@@ -17,7 +17,7 @@ from atnas_jax.meta.inner import is_zero, numbered_loop, settling_loop
 from atnas_jax.meta.losses import cross_entropy
 from atnas_jax.meta.rates import with_rates
 from atnas_jax.meta.scale_shift import NAME, scale_and_shift
-from atnas_jax.types import Array, Model, Params, PyTree
+from atnas_jax.types import Array, Model, Params, PyTree, StagedSolve
 
 ADAPTED = {"all": ("body", "head"), "head": ("head",), "body": ("body",)}
 
@@ -162,7 +162,7 @@ def make_solve(
     A body that stays where it is embeds support and queries in one pass, if the queries have no say in the statistics.
     With `every_step` the logits are those after each inner step, [I,Q,N].
     """
-    at_once = "body" not in ADAPTED[inner.adapted] and model.normalisation != "batch_transductive"
+    at_once = embeds_at_once(model, inner)
 
     def solve(params: Params, mask: Array, support_x: Array, support_y: Array, query_x: Array) -> Array:
         task = (params, mask, support_x, support_y)
@@ -176,3 +176,25 @@ def make_solve(
         return adapt(*task, support, logits) if every_step else logits(adapt(*task, support))
 
     return solve
+
+
+def embeds_at_once(model: Model, inner: Inner) -> bool:
+    """Return whether one pass embeds support and queries: the body stays, and queries have no say in the statistics."""
+    return "body" not in ADAPTED[inner.adapted] and model.normalisation != "batch_transductive"
+
+
+def make_staged(model: Model, inner: Inner, adapt: Callable[..., Params]) -> StagedSolve | None:
+    """Return `make_solve` in stages, if the model has them and one pass embeds support and queries."""
+    staged = model.staged
+    if staged is None or not embeds_at_once(model, inner):
+        return None
+
+    def prepare(params: Params) -> Params:
+        return staged.prepare(first_body(params, inner.step_norms))
+
+    def solve(params: Params, value: PyTree, support_y: Array) -> Array:
+        embedded, rows = staged.embed(value), len(support_y)
+        adapted = adapt(params, None, None, support_y, embedded[:rows])  # which looks at neither mask nor images
+        return logits_of(adapted["head"], embedded[rows:])
+
+    return StagedSolve(staged._replace(prepare=prepare), solve)

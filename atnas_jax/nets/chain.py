@@ -1,5 +1,7 @@
 """The masked supernet of the chain family, see `space/chain.py` for what a block computes."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
@@ -33,37 +35,61 @@ class ChainSupernet(nn.Module):
     @nn.compact
     def __call__(self, x: Array, mask: Array, reference: int | None = None) -> Array:
         """Map images [n,H,W,C] under a mask [E,O] to the last feature map [n,h,w,widest]."""
-        spec = self.spec
-        depths = jnp.asarray(spec.depths)
-        present = jnp.ones(x.shape[-1], x.dtype)
-        for block in range(len(spec.ops)):
-            shape = (spec.ops[block], x.shape[-1], spec.widths[-1])
+        spec, here = self.spec, first_place(x)
+        for block, ops in enumerate(spec.ops):
+            shape = (ops, here.x.shape[-1], spec.widths[-1])
             params = self.param(f"block{block}", init_block, *shape, self.normalisation, spec.elastic_kernel)
-            active = (mask[DEPTH_SLOT, : len(spec.depths)] * (depths > block)).sum()
-            weights = mask[op_slot(block), : len(spec.ops[block])]
-            channels = width_mask(spec, mask[width_slot(block), : len(spec.widths)])
-            params = shield_absent(params, active * present, active * channels)
-            # Or XLA picks them from the mask and shields them anew for every value that they scale. Each on its own, as
-            # together a derivative by one would be taken by the other too.
-            params["norm"], channels = lax.optimization_barrier(params["norm"]), lax.optimization_barrier(channels)
-            params = unnest(spec.ops[block], spec.elastic_kernel, params, weights)
-            x = self._block(block, params, x, weights, channels, active, reference)
-            present = active * channels + (1 - active) * take_channels(present, spec.widths[-1])
-        return pool_last(x, mask[POOL_SLOT, : len(LAST_POOL)], self.execution) if spec.last_pool else x
+            here, relus = run_block(self, block, params, here, mask, reference)
+            self.sow("intermediates", "relus", relus)
+        return pool_last(here.x, mask[POOL_SLOT, : len(LAST_POOL)], self.execution) if spec.last_pool else here.x
 
-    def _block(self, block, params, x, weights, channels, active, reference):
-        spec, stride, widest = self.spec, self.spec.strides[block], self.spec.widths[-1]
-        run = chosen_op if self.execution == "switch" else mixed_op
-        y = run(spec.ops[block], params, weights, x, widest, op_stride(spec, block), self.implementation)
-        rectified = rectify(spec, block, y, channels, params["norm"], self.normalisation, reference)
-        self.sow("intermediates", "relus", (rectified, active * channels))
-        out = add_input(spec, block, rectified, x, channels)
-        if block < spec.depths[0]:
-            return out
-        passed = take_channels(down(x, spec, stride), widest)
-        if self.execution == "switch":
-            return jnp.where(active > 0, out, passed)
-        return active * out + (1 - active) * passed
+
+class Place(NamedTuple):
+    """What stands between two blocks."""
+
+    x: Array  # float [n,h,w,C]
+    present: Array  # float [C], zero where the subnet has no such channel
+
+
+def first_place(x: Array) -> Place:
+    """Return what stands before the first block: images [n,H,W,C]."""
+    return Place(x, jnp.ones(x.shape[-1], x.dtype))
+
+
+def run_block(
+    net: ChainSupernet, block: int, params: Params, here: Place, mask: Array, reference: int | None
+) -> tuple[Place, tuple[Array, Array]]:
+    """Return what stands after a block, and (its rectified sum of ops, the channels there float [widest]).
+
+    Args:
+        net: of which the attributes are read.
+        block: its number.
+        params: of the block, as of `init_block`.
+        here: what stands before it.
+        mask: float32 [E,O].
+        reference: see `Model`.
+    """
+    spec, widest = net.spec, net.spec.widths[-1]
+    active = (mask[DEPTH_SLOT, : len(spec.depths)] * (jnp.asarray(spec.depths) > block)).sum()
+    weights = mask[op_slot(block), : len(spec.ops[block])]
+    channels = width_mask(spec, mask[width_slot(block), : len(spec.widths)])
+    params = shield_absent(params, active * here.present, active * channels)
+    # Or XLA picks them from the mask and shields them anew for every value that they scale. Each on its own, as
+    # together a derivative by one would be taken by the other too.
+    params["norm"], channels = lax.optimization_barrier(params["norm"]), lax.optimization_barrier(channels)
+    params = unnest(spec.ops[block], spec.elastic_kernel, params, weights)
+    given = (spec.ops[block], params, weights, here.x, widest, op_stride(spec, block), net.implementation)
+    if net.execution == "switch":
+        y = chosen_op(*given, active if block >= spec.depths[0] else None)
+    else:
+        y = mixed_op(*given)
+    rectified = rectify(spec, block, y, channels, params["norm"], net.normalisation, reference)
+    out = add_input(spec, block, rectified, here.x, channels)
+    if block >= spec.depths[0]:
+        passed = take_channels(down(here.x, spec, spec.strides[block]), widest)
+        out = jnp.where(active > 0, out, passed) if net.execution == "switch" else active * out + (1 - active) * passed
+    present = active * channels + (1 - active) * take_channels(here.present, widest)
+    return Place(out, present), (rectified, active * channels)
 
 
 def init_block(key: Array, ops: tuple[str, ...], c_in: int, c_out: int, name: str, elastic: bool = False) -> Params:

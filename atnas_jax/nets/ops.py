@@ -150,9 +150,18 @@ def mixed_op(
 
 
 def chosen_op(
-    ops: tuple[str, ...], params: Params, weights: Array, x: Array, c_out: int, stride: int, implementation: str
+    ops: tuple[str, ...],
+    params: Params,
+    weights: Array,
+    x: Array,
+    c_out: int,
+    stride: int,
+    implementation: str,
+    active: Array | None = None,
 ) -> Array:
     """Compute the op that the one-hot weights [len(ops)] pick; shapes as in `mixed_op`.
+
+    Where `active` float [] is 0, none runs and the result is 0; without it, one always does.
 
     Linear ops that look through the same window share a branch, in which their kernels are what is chosen: fewer
     branches compile, and only one runs when the weights are not batched; a pooling, which costs less than a kernel, has
@@ -181,4 +190,8 @@ def chosen_op(
 
     index = jnp.asarray([list(groups).index(branch_of(op)) for op in ops])[jnp.argmax(weights)]
     branches = [branch(members) for members in groups.values()]
+    if active is not None:
+        shape = (x.shape[0], *(-(-length // stride) for length in x.shape[1:3]), c_out)
+        branches.append(lambda params, weights, x: jnp.zeros(shape, x.dtype))
+        index = jnp.where(active > 0, index, len(groups))
     return run_branch(index, branches, (params, weights, x))

@@ -10,6 +10,7 @@ from atnas_jax.nets.cell import CellSupernet
 from atnas_jax.nets.chain import ChainSupernet
 from atnas_jax.nets.conv import check_implementation
 from atnas_jax.nets.norm import check_normalisation
+from atnas_jax.nets.staged import staged_chain
 from atnas_jax.space.cell import cell_resolutions
 from atnas_jax.space.chain import chain_resolutions
 from atnas_jax.space.slots import SearchSpace
@@ -156,4 +157,7 @@ def make_supernet(
     def features(key: Array) -> Array:
         return apply(init(key), jnp.zeros((1, *image_shape)), jnp.ones(mask_shape))
 
-    return Model(init, in_dtype(apply, dtype), normalisation, jax.eval_shape(features, jax.random.key(0)).shape[-1])
+    length = jax.eval_shape(features, jax.random.key(0)).shape[-1]
+    branches = space.family == "chain" and execution == "switch"
+    staged = staged_chain(module, lambda x: embed(x, readout), dtype) if branches else None
+    return Model(init, in_dtype(apply, dtype), normalisation, length, staged)

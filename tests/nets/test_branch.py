@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from atnas_jax.nets.branch import run_branch
+from atnas_jax.nets.ops import chosen_op, init_ops
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -67,3 +68,24 @@ def test_no_residual_of_another_branch_is_kept():
 
     text = str(jax.make_jaxpr(lambda x, i: jax.vjp(lambda x: loss(x, i), x)[0])(jnp.ones(7), jnp.asarray(1)))
     assert "7,7]" in text and "f64[7,7] = broadcast_in_dim" not in text
+
+
+@pytest.mark.parametrize(("active", "share"), [(1.0, 1.0), (0.0, 0.0)])
+def test_an_op_that_is_not_active_is_nothing_and_moves_nothing(active, share):
+    rng = np.random.default_rng(1)
+    ops = ("conv3", "sep3", "max3")
+    params = init_ops(jax.random.key(0), ops, 2, 4)
+    x, weights = jnp.asarray(rng.normal(size=(3, 5, 4, 2))), jnp.asarray([0.0, 1.0, 0.0])
+
+    def run(params, x, **how):
+        return chosen_op(ops, params, weights, x, 4, 2, "auto", **how)
+
+    def both(**how):
+        def loss(*given):
+            return jnp.square(run(*given, **how)).sum()
+
+        return run(params, x, **how), jax.grad(loss, (0, 1))(params, x)
+
+    expected, found = both(), both(active=jnp.asarray(active))
+    assert jnp.abs(expected[0]).max() > 0.1
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, share * b, atol=1e-12), found, expected)

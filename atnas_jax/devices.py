@@ -43,14 +43,19 @@ def make_mesh(tasks: int, population: int = 1) -> Mesh:
     return Mesh(grid, AXIS, axis_types=(AxisType.Auto,) * 2)
 
 
-def devices_for(rows: int) -> int:
+def devices_for(rows: int, most: int = 0) -> int:
     """Return how many of the devices can have the same number of `rows`: the largest divisor that there are.
+
+    Args:
+        rows: what is shared.
+        most: a limit, or one a process where that is more; 0 is none.
 
     Raises:
         ValueError: there are more processes than that, or they cannot have equal shares.
     """
     processes = jax.process_count()
-    fitting = [n for n in range(1, jax.device_count() + 1) if rows % n == 0 and n % processes == 0]
+    limit = min(max(most, processes), jax.device_count()) if most else jax.device_count()
+    fitting = [n for n in range(1, limit + 1) if rows % n == 0 and n % processes == 0]
     if not fitting:
         raise ValueError(
             f"train.tasks / train.task_batch is {rows}, which {processes} processes cannot share; make it a multiple, "
@@ -59,19 +64,20 @@ def devices_for(rows: int) -> int:
     return max(fitting)
 
 
-def mesh_for(rows: int, layout: str = "") -> Mesh:
+def mesh_for(rows: int, layout: str = "", most: int = 0) -> Mesh:
     """Return the mesh of a run whose outer steps have so many `rows`.
 
     Args:
         rows: episodes of an outer step, or chunks of them, that devices share.
         layout: "tasks:A,population:B", where A times B is the number of devices and A divides the rows; "" takes as
             many devices as can share the rows, all along the axis of tasks.
+        most: see `devices_for`; a layout has its own number.
 
     Raises:
         ValueError: the layout is none, or does not fit the devices or the rows.
     """
     if not layout:
-        return make_mesh(devices_for(rows))
+        return make_mesh(devices_for(rows, most))
     found = re.fullmatch(r"tasks:([1-9]\d*),population:([1-9]\d*)", layout)
     if not found:
         raise ValueError(f"--mesh is {layout!r}; it must be like tasks:4,population:2, of whole numbers above 0")

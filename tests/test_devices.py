@@ -120,6 +120,13 @@ def test_rows_that_cannot_be_shared_are_refused():
     np.testing.assert_allclose(on(3, lambda rows: sum_rows(jnp.sin, rows, AXIS), jnp.arange(3.0)), 1.7507684, rtol=1e-6)
 
 
+def test_a_limit_on_devices_is_kept_but_for_one_a_process(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    assert [devices_for(12, most) for most in (0, 8, 5, 4, 3, 1, 99)] == [6, 6, 4, 4, 3, 1, 6]
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert [devices_for(12, most) for most in (0, 3, 1)] == [6, 2, 2]
+
+
 def test_only_so_many_devices_are_taken_as_share_the_rows(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
     assert [devices_for(rows) for rows in (1, 2, 6, 7, 16)] == [1, 2, 6, 7, 8]

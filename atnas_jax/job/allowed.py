@@ -14,6 +14,7 @@ from atnas_jax.search.strategies import BY_GRADIENT, STRATEGIES
 
 CHOICES = {
     "train.schedule": ("cosine", "constant"),
+    "train.remat": ("auto", "always", "never"),
     "space.family": ("chain", "cell"),
     "space.chain.downsample": ("pool", "stride"),
     "space.cell.stem_stride": (1, 2),
@@ -47,7 +48,7 @@ _AT_LEAST = {
         *("train.first_order_steps", "train.every_step_loss", "learner.freeze_after"),
         *("specialise.weight_decay", "specialise.adapt_steps"),
         *("search.max_params", "search.max_macs", "search.max_latency_ms", "search.target", "log.checkpoint_minutes"),
-        *("adapt.seconds", "adapt.trials"),
+        *("adapt.seconds", "adapt.trials", "devices"),
     ),
     1e-9: ("train.outer_lr", "specialise.rate"),
     1: (

@@ -113,7 +113,7 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
     Raises:
         ValueError, FileNotFoundError: one line that says what does not fit.
     """
-    devices = mesh_for(rows_of(config), mesh)
+    devices = mesh_for(rows_of(config), mesh, config.devices)
     dataset, space = load_data(config), make_space(config)
     image_shape = tuple(dataset.table.images.shape[1:])
     cost = jax.jit(make_cost(config, space, image_shape, config.protocol.ways))
@@ -140,10 +140,19 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
     )
 
 
-def relearned(config: ConfigDict, parts: Parts) -> Parts:
-    """Return the parts with the learners of a config that computes the same otherwise: net.conv, train.task_batch."""
+def relearned(config: ConfigDict, parts: Parts, mesh: str = "") -> Parts:
+    """Return the parts of a config that computes the same otherwise, by what `run/pick.py` measures.
+
+    Args:
+        config: differs from that of the parts in these settings alone.
+        parts: of the run.
+        mesh: as of `build`.
+    """
     learner, control = _learners(config, parts.space, parts.image_shape, parts.cost)
-    return parts._replace(by_core=one_a_core(rows_of(config)), learner=learner, control=control)
+    devices = mesh_for(rows_of(config), mesh, config.devices)
+    dataset = replace(parts.dataset, table=spread(parts.dataset.table, devices))
+    by_core = one_a_core(rows_of(config))
+    return parts._replace(mesh=devices, by_core=by_core, dataset=dataset, learner=learner, control=control)
 
 
 def make_search(
@@ -243,6 +252,7 @@ def _learner(config, space, image_shape, ways, normalisation, inner_steps, teach
         step_rates=learner.step_rates,
         step_norms=learner.step_norms,
         tolerance=tolerance,
+        remat={"auto": None, "always": True, "never": False}[config.train.remat],
         early=Early(config.train.first_order_steps, config.train.every_step_loss),
         length=PathLength(learner.leap_loss, learner.leap_norm),
         teacher=teacher,

@@ -16,10 +16,11 @@ def default_config() -> ConfigDict:
     """
     config = {
         "seed": 0,  # root of every random number but those of the evaluation episodes
-        # Whether the first start measures if "auto" is faster here than the given net.conv and, where net.execution is
-        # "folded", other train.task_batch and search.batch; config.json keeps what is picked, and no column of the
-        # ledger has its seconds. See run/pick.py.
+        # Whether the first start measures if "auto" is faster here than the given net.conv, the other train.remat, on a
+        # CPU fewer devices and, where net.execution is "folded", other train.task_batch and search.batch; config.json
+        # keeps what is picked, and no column of the ledger has its seconds. See run/pick.py.
         "measure": False,
+        "devices": 0,  # at most so many share an outer step, whose result is the same; 0: as many as there are
     }
     for section in (_data_and_episodes(), _network(), _learning(), _search(), _reporting()):
         config.update(section)
@@ -57,6 +58,9 @@ def _data_and_episodes() -> dict:
             # "fair" is strictly fair within every task (FairNAS), not only over the tasks of a step.
             "masks_per_task": 1,
             "task_batch": 1,  # of them differentiated together; more than 1 needs net.execution "folded"
+            # Whether inner steps are computed again in the backward pass, for a memory flat in their number: "always",
+            # "never", or "auto" where that takes no longer, see meta/inner.py.
+            "remat": "auto",
             "steps": 2000,  # outer steps in all, warm-up and generations together
             "chunk": 50,  # outer steps of one dispatch to the device
             "rotations": True,  # classes turned by 90, 180, 270 degrees count as new classes, in meta_train only

@@ -31,6 +31,7 @@ class Inner(NamedTuple):
     first_order: drop the second derivatives
     step_norms: the norms have a row a step and are learned outside alone, see `held.py`
     tolerance: where above 0 nothing differentiates through the loop, and it ends early, see `settling_loop`
+    remat: compute each step again in the backward pass, see `inner_loop`
     """
 
     adapted: str
@@ -39,6 +40,7 @@ class Inner(NamedTuple):
     first_order: bool = False
     step_norms: bool = False
     tolerance: float = 0.0
+    remat: bool | None = None
 
 
 def embed_support(model: Model, body: Params, mask: Array, x: Array) -> Array:
@@ -131,8 +133,9 @@ def make_adapt(model: Model, head: Head, ways: int, inner: Inner) -> Callable[..
             return task.whole(*settling_loop(task.loss, task.start, task.optimiser, inner.steps, inner.tolerance))
         see = None if after is None else lambda fast, step: after(task.whole(fast, step))
         fast, seen = numbered_loop(
-            task.loss, task.start, task.optimiser, inner.steps, after=see, first_order=inner.first_order
-        )
+            task.loss, task.start, task.optimiser, inner.steps,
+            after=see, first_order=inner.first_order, remat=inner.remat,
+        )  # fmt: skip
         return task.whole(fast, inner.steps) if after is None else seen
 
     return adapt

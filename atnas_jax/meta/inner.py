@@ -76,10 +76,14 @@ def numbered_loop(
     start = (params, optimiser.init(params))
     if not isinstance(steps, int):
         return jax.lax.fori_loop(0, steps, lambda i, carry: step(carry, i)[0], start)[0], None
-    least = REMAT_ABOVE if after is None and not first_order else REMAT_ANY_ABOVE
-    remat = steps > least if remat is None else remat
+    remat = recomputes(steps, first_order, after is not None) if remat is None else remat
     (params, _), seen = jax.lax.scan(jax.checkpoint(step) if remat else step, start, jnp.arange(steps))
     return params, seen
+
+
+def recomputes(steps: int, first_order: bool, looks: bool = False) -> bool:
+    """Return whether a loop that is not told computes its steps again; `looks` is whether it has an `after`."""
+    return steps > (REMAT_ANY_ABOVE if first_order or looks else REMAT_ABOVE)
 
 
 def settling_loop(

@@ -46,6 +46,7 @@ def make_learner(
     step_rates: bool = False,
     step_norms: bool = False,
     tolerance: float = 0.0,
+    remat: bool | None = None,
     early: Early = NEVER,
     length: PathLength = LENGTH,
     teacher: Teacher | None = None,
@@ -69,6 +70,7 @@ def make_learner(
         step_norms: learn scale and bias of the norms for each inner step, see `held.norms_of_step`.
         tolerance: nats; of a learner that adapts and predicts but never steps: where above 0, it adapts until an inner
             step lowers the support loss by less, `inner_steps` at most, see `settling_loop`.
+        remat: compute inner steps again in the backward pass, or do not; None: where that pays, see `inner_loop`.
         early: what the first outer steps do differently, see `stages.py`.
         length: which length "leap" shortens.
         teacher: of in-place distillation, see `distillation`; learners by path have no query loss to add it to.
@@ -90,7 +92,7 @@ def make_learner(
     for problem in refused(name, adapted, step_rates, step_norms, early, teacher.weight if teacher else 0.0):
         raise ValueError(problem)
     optimiser = INNER_OPTIMISERS[inner_optimiser](1.0 if weight_rates or step_rates else inner_lr)
-    inner = Inner(adapted, inner_steps, optimiser, first_order, step_norms, tolerance)
+    inner = Inner(adapted, inner_steps, optimiser, first_order, step_norms, tolerance, remat)
     parts, options = (model, make_head(head, ways), ways, inner, outer), {"task_batch": task_batch, "axis": axis}
     if name == "reptile":
         return reptile(*parts, **options)

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.devices import mesh_for
-from atnas_jax.job.budget import rungs_of
+from atnas_jax.job.budget import rows_of, rungs_of
 from atnas_jax.job.build import Parts, evaluation_learner, relearned
 from atnas_jax.job.config import chunk_of, stored_config
 from atnas_jax.job.faults import Fault
@@ -18,9 +18,11 @@ from atnas_jax.job.processes import by_first, together
 from atnas_jax.job.state import RunState, flat_settings, init_state
 from atnas_jax.job.turns import in_rounds
 from atnas_jax.meta.average import evaluated
+from atnas_jax.meta.inner import recomputes
+from atnas_jax.meta.learners import LEARNERS
 from atnas_jax.run.steps import make_programs
 
-PICKED = ("net.conv", "train.task_batch", "search.batch")
+PICKED = ("net.conv", "train.remat", "train.task_batch", "devices", "search.batch")
 BATCHES = (1, 4, 16)  # pairs of genotype and episode
 ROUNDS = 2
 
@@ -34,24 +36,27 @@ def recalled(config: ConfigDict, workdir: str) -> dict[str, Any] | None:
     if not os.path.exists(path):
         return None
     kept = flat_settings(stored_config(read_json(path, "type another --workdir, or bring back a copy")).to_dict())
-    return {name: kept[name] for name, values in _choices(config).items() if kept[name] in values}
+    return {name: kept[name] for name, values in _choices(config).items() if name == "devices" or kept[name] in values}
 
 
 def alternatives(config: ConfigDict, parts: Parts, layout: str) -> dict[str, list[Any]]:
     """Return, by the names of `PICKED`, the values that are measured, that of the config first.
 
-    Nothing that rounds more than the config does is among them, and nothing by which fewer devices would share.
+    Nothing that rounds more than the config does is among them, and no `train.task_batch` by which fewer devices would
+    share.
     """
 
     def same_devices(batch: int) -> bool:
         try:
-            return mesh_for(config.train.tasks // batch, layout) == parts.mesh
+            return mesh_for(config.train.tasks // batch, layout, config.devices) == parts.mesh
         except ValueError:
             return False
 
     found = _choices(config)
     if "train.task_batch" in found:
         found["train.task_batch"] = list(filter(same_devices, found["train.task_batch"]))
+    if "devices" in found:
+        found["devices"] = [] if layout else _different(found["devices"], rows_of(config))
     return found
 
 
@@ -79,7 +84,7 @@ def pick(config: ConfigDict, parts: Parts, layout: str, note: Callable[[str], No
             trial = config.copy_and_resolve_references()
             trial.update_from_flattened_dict(chosen | {name: value})
             try:
-                runs[value] = together(_ready, trial, parts, name, held)
+                runs[value] = together(_ready, trial, parts, layout, name, held)
             except (ValueError, Fault) as problem:
                 if value == values[0]:
                     raise
@@ -95,17 +100,31 @@ def pick(config: ConfigDict, parts: Parts, layout: str, note: Callable[[str], No
 
 
 def _choices(config: ConfigDict) -> dict[str, list[Any]]:
-    settings, tasks, choices = flat_settings(config.to_dict()), config.train.tasks, {}
-    if config.measure:
-        choices["net.conv"] = ("auto",)
-    if config.measure and config.net.execution == "folded":  # a switch runs every branch of masks that are batched
+    if not config.measure:
+        return {}
+    settings, tasks, choices = flat_settings(config.to_dict()), config.train.tasks, {"net.conv": ("auto",)}
+    moves, first_order, _ = LEARNERS[config.learner.name]
+    if moves != "head" and not first_order and config.learner.inner_steps > 1:
+        other = "never" if recomputes(config.learner.inner_steps, first_order) else "always"
+        choices["train.remat"] = (other,) if config.train.remat == "auto" else ("always", "never")
+    if config.net.execution == "folded":  # a switch runs every branch of masks that are batched
         choices |= {"train.task_batch": (n for n in range(1, tasks + 1) if tasks % n == 0), "search.batch": BATCHES}
-    return {name: list(dict.fromkeys((settings[name], *others))) for name, others in choices.items()}
+    if jax.default_backend() == "cpu":  # where a device that is alone has all cores in each operation
+        choices["devices"] = (0, jax.device_count() // 2, 1)
+    return {name: list(dict.fromkeys((settings[name], *choices[name]))) for name in PICKED if name in choices}
 
 
-def _ready(config: ConfigDict, parts: Parts, name: str, held: dict[str, RunState]) -> Callable[[], Any]:
+def _different(most: list[int], rows: int) -> list[int]:
+    """Return the limits that do not come down to the number of devices of one before."""
+    sizes: dict[int, int] = {}
+    for limit in most:
+        sizes.setdefault(mesh_for(rows, most=limit).size, limit)
+    return list(sizes.values())
+
+
+def _ready(config: ConfigDict, parts: Parts, layout: str, name: str, held: dict[str, RunState]) -> Callable[[], Any]:
     """Return a call that does what the setting `name` changes to the state in `held`; it has been called once."""
-    parts = relearned(config, parts)
+    parts = relearned(config, parts, layout)
     scorer = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways)
     programs = make_programs(config, parts, scorer, {"compile_s": 0.0})
     table, size = parts.dataset.table, config.search.episodes

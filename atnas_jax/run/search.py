@@ -71,7 +71,7 @@ def across_task_search(
         held.enter_context(stops_at_once())
         if config.measure and known is None:
             config.update_from_flattened_dict(picked(config, parts, mesh, quiet))
-            parts = relearned(config, parts)
+            parts = relearned(config, parts, mesh)
         parts = parts._replace(by_core=by_first(bool, parts.by_core))  # which another host's cores could deny
         by_first(keep_config, workdir, config, accept_changes)
         return _search(config, parts, workdir, quiet)

@@ -24,7 +24,10 @@ from atnas_jax.run.search import across_task_search, finished
 SCHEMA = 1
 FILE = "seeds.json"
 # What may differ between runs that are merged; the fingerprint says that the data is the same.
-_FREE = ("seed", "measure", "meta_test.rows", "data.source", "data.cache_dir", "log.checkpoint_minutes", "log.keep")
+_FREE = (
+    *("seed", "measure", "devices", "meta_test.rows", "data.source", "data.cache_dir"),
+    *("log.checkpoint_minutes", "log.keep"),
+)
 
 
 def run_seeds(config: ConfigDict, workdir: str, seeds: int, *, quiet: bool = False) -> dict[str, Any]:

@@ -218,3 +218,14 @@ def test_to_solve_is_to_adapt_and_predict(name, normalisation, episodes):
     found = learner.solve(params, MASKS[0], x, y, query_x)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert (passes == [len(x) + len(query_x)]) == (name == "anil" and normalisation != "batch_transductive")
+
+
+def test_a_learner_rematerialises_as_it_is_told_and_finds_the_same(episodes):
+    found = []
+    for remat in (None, False, True):
+        learner = learner_of("maml", remat=remat)
+        state = learner.init(jax.random.key(0))
+        assert ("remat" in str(jax.make_jaxpr(learner.step)(state, MASKS, episodes))) == bool(remat)
+        found.append(gradient_of(learner, state, episodes))
+    for other in found[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14), found[0], other)

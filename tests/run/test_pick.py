@@ -32,7 +32,7 @@ def timed(monkeypatch, seconds, calls):
     """Let the settings of a trial decide how long its run takes, by a clock that stands still otherwise."""
     now = [0.0]
 
-    def ready(config, parts, name, held):
+    def ready(config, parts, layout, name, held):
         settings = flat_settings(config.to_dict())
 
         def run():
@@ -52,14 +52,36 @@ def on(devices):
 
 def test_nothing_that_rounds_more_or_leaves_devices_idle_is_an_alternative(tiny):
     assert alternatives(tiny(), on(1), "") == {}
-    assert alternatives(tiny({"measure": True}), on(1), "") == {"net.conv": ["auto"]}
-    assert alternatives(tiny(MIXED), on(1), "") == {"net.conv": ["mixed", "auto"]}
+    assert alternatives(tiny({"measure": True}), on(1), "tasks:1,population:1") == {"net.conv": ["auto"], "devices": []}
+    assert alternatives(tiny(MIXED), on(1), "")["net.conv"] == ["mixed", "auto"]
     folded = tiny(FOLDED | {"train.task_batch": 2, "search.batch": 4})
     if jax.device_count() == 2:
         found = alternatives(folded, on(2), "")
         assert found["train.task_batch"] == [2, 1] and found["search.batch"] == [4, 1, 16]
         assert alternatives(folded, on(2), "tasks:1,population:2")["train.task_batch"] == []
     assert alternatives(folded, on(1), "")["train.task_batch"] == ([4] if jax.device_count() > 1 else [2, 1, 4])
+
+
+def test_fewer_devices_are_measured_once_each_where_no_layout_is_given(tiny):
+    found = alternatives(tiny({"measure": True, "train.tasks": 4}), on(jax.device_count()), "")
+    sizes = {count: min(count, 4) for count in (jax.device_count(), jax.device_count() // 2, 1)}
+    assert len(found["devices"]) == len(set(sizes.values())) and found["devices"][0] == 0
+    assert alternatives(tiny({"measure": True, "devices": 1}), on(1), "")["devices"][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"learner.name": "maml", "learner.inner_steps": 2}, ["auto", "always"]),
+        ({"learner.name": "maml", "learner.inner_steps": 5}, ["auto", "never"]),
+        ({"learner.name": "boil", "learner.inner_steps": 5, "train.remat": "never"}, ["never", "always"]),
+        ({"learner.name": "maml", "learner.inner_steps": 1}, None),
+        ({"learner.name": "fomaml", "learner.inner_steps": 5}, None),
+        ({"learner.name": "anil", "learner.inner_steps": 5}, None),
+    ],
+)
+def test_rematerialisation_is_measured_where_a_loop_is_differentiated_twice(tiny, changes, expected):
+    assert alternatives(tiny({"measure": True} | changes), on(1), "").get("train.remat") == expected
 
 
 def test_the_fastest_is_taken_one_setting_after_the_other_in_turns(tiny, monkeypatch):
@@ -70,13 +92,22 @@ def test_the_fastest_is_taken_one_setting_after_the_other_in_turns(tiny, monkeyp
         calls,
     )
     config = tiny(FOLDED | {"train.task_batch": 2})
-    monkeypatch.setattr(module, "mesh_for", lambda rows, layout: make_mesh(1))
+    monkeypatch.setattr(module, "mesh_for", lambda rows, layout="", most=0: make_mesh(1))
     chosen = pick(config, on(1), "", said.append)
     assert chosen == {"net.conv": "auto", "train.task_batch": 1, "search.batch": 16}
     assert calls[:4] == [("net.conv", "mixed"), ("net.conv", "auto")] * 2
     assert said[0] == "net.conv: measures 'mixed', 'auto', each of which is compiled"
     assert said[1] == "net.conv: 2 outer steps in 14 s with 'mixed', 13 s with 'auto'; takes 'auto'"
     assert len(said) == 6 and said[5].startswith("search.batch: a generation in")
+
+
+def test_remat_and_devices_are_chosen_by_their_seconds_too(tiny, monkeypatch):
+    calls, said = [], []
+    timed(monkeypatch, lambda s: 3.0 + (s["devices"] != 1) + (s["train.remat"] == "auto"), calls)
+    config = tiny({"measure": True, "learner.name": "maml", "learner.inner_steps": 5, "train.tasks": 4})
+    chosen = pick(config, on(jax.device_count()), "", said.append)
+    assert chosen == {"train.remat": "never"} | ({"devices": 1} if jax.device_count() > 1 else {})
+    assert said[1] == "train.remat: 2 outer steps in 5 s with 'auto', 4 s with 'never'; takes 'never'"
 
 
 def test_what_does_not_run_is_passed_over_but_not_what_was_given(tiny, monkeypatch):
@@ -89,7 +120,7 @@ def test_what_does_not_run_is_passed_over_but_not_what_was_given(tiny, monkeypat
 
     monkeypatch.setattr(module, "_ready", ready)
     monkeypatch.setattr(module, "init_state", lambda *_: None)
-    assert pick(tiny(MIXED), on(1), "", said.append) == {"net.conv": "mixed"}
+    assert pick(tiny(MIXED), on(1), "", said.append)["net.conv"] == "mixed"
     assert said[1] == "net.conv 'auto' is passed over: no memory"
     broken.add("mixed")
     with pytest.raises(Fault, match="no memory"):
@@ -99,13 +130,14 @@ def test_what_does_not_run_is_passed_over_but_not_what_was_given(tiny, monkeypat
 def test_a_trial_trains_or_scores_by_the_setting(tiny):
     config = tiny(SHORT | {"net.conv": "rows"})
     parts = build(config)
-    for name in ("net.conv", "search.batch"):
+    for name in ("net.conv", "devices", "search.batch"):
+        config.devices = 1 if name == "devices" else 0
         held = {"state": init_state(config, parts)}
-        run = module._ready(config, parts, name, held)
+        run = module._ready(config, parts, "", name, held)
         first = jax.tree.map(np.array, run())  # a copy, as the next call donates it
         second = jax.tree.map(np.array, run())
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(second))
-        first, second = (x.params["body"] if name == "net.conv" else x for x in (first, second))
+        first, second = (x if name == "search.batch" else x.params["body"] for x in (first, second))
         same = [np.array_equal(*pair) for pair in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)]
         assert all(same) == (name == "search.batch")
 
@@ -118,7 +150,7 @@ def test_a_run_keeps_what_it_picked_and_goes_on_with_it(tiny, tmp_path, monkeypa
     first = across_task_search(config, workdir, quiet=True)
     kept = tmp_path / "seed0" / "config.json"
     assert json.loads(kept.read_text())["net"]["conv"] == first["config"]["net"]["conv"] == "auto"
-    assert recalled(config, workdir) == {"net.conv": "auto"}
+    assert recalled(config, workdir) == {"net.conv": "auto", "devices": 0}
     (tmp_path / "seed0" / "results.json").unlink()
     again = across_task_search(config, workdir, quiet=True)
     assert len(picks) == 1 and again["config"] == first["config"] and again["genotype"] == first["genotype"]

@@ -25,6 +25,7 @@ from atnas_jax.run.steps import make_programs
 PICKED = ("net.conv", "train.remat", "train.task_batch", "devices", "search.batch")
 BATCHES = (1, 4, 16)  # pairs of genotype and episode
 ROUNDS = 2
+WORTH = 0.95  # another value than the config's takes less than so much of its time, as less can be chance
 
 
 def recalled(config: ConfigDict, workdir: str) -> dict[str, Any] | None:
@@ -61,7 +62,7 @@ def alternatives(config: ConfigDict, parts: Parts, layout: str) -> dict[str, lis
 
 
 def pick(config: ConfigDict, parts: Parts, layout: str, note: Callable[[str], None]) -> dict[str, Any]:
-    """Measure one setting of `PICKED` after the other, and return the fastest values by their names.
+    """Measure one setting of `PICKED` after the other, and return by their names the values that are worth taking.
 
     Of `search.batch` a generation is timed, of the others a chunk of training, each `ROUNDS` times in turns. A value
     that does not compile, or not fit, is passed over. With several processes the first one's clock decides.
@@ -91,12 +92,18 @@ def pick(config: ConfigDict, parts: Parts, layout: str, note: Callable[[str], No
                 note(f"{name} {value!r} is passed over: {problem}")
                 held["state"] = init_state(config, parts)  # what failed may have had the other donated
         taken = {value: min(seconds) for value, seconds in together(in_rounds, runs, ROUNDS).items()}
-        best = by_first(min, list(taken), key=taken.__getitem__)
+        best = by_first(_fastest, taken, values[0])
         what = "a generation" if name == "search.batch" else f"{chunk_of(config)} outer steps"
         times = ", ".join(f"{seconds:.3g} s with {value!r}" for value, seconds in taken.items())
         note(f"{name}: {what} in {times}; takes {best!r}")
         chosen[name] = best
     return chosen
+
+
+def _fastest(seconds: dict[Any, float], given: Any) -> Any:
+    """Return the value of the least seconds, or the `given` one where that gains too little."""
+    best = min(seconds, key=seconds.__getitem__)
+    return best if seconds[best] < WORTH * seconds[given] else given
 
 
 def _choices(config: ConfigDict) -> dict[str, list[Any]]:

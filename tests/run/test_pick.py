@@ -110,6 +110,12 @@ def test_remat_and_devices_are_chosen_by_their_seconds_too(tiny, monkeypatch):
     assert said[1] == "train.remat: 2 outer steps in 5 s with 'auto', 4 s with 'never'; takes 'never'"
 
 
+def test_what_gains_too_little_leaves_the_configs_own():
+    assert module._fastest({"a": 10.0, "b": 9.6, "c": 11.0}, "a") == "a"
+    assert module._fastest({"a": 10.0, "b": 9.4, "c": 9.6}, "a") == "b"
+    assert module._fastest({"a": 10.0}, "a") == "a"
+
+
 def test_what_does_not_run_is_passed_over_but_not_what_was_given(tiny, monkeypatch):
     said, broken = [], {"auto"}
 

@@ -10,9 +10,10 @@ from ml_collections import ConfigDict
 from atnas_jax.data.episodes import fixed_episodes
 from atnas_jax.data.table import ClassTable
 from atnas_jax.devices import AXIS, map_rows
-from atnas_jax.job.build import Parts, evaluation_learner
+from atnas_jax.job.build import Parts
 from atnas_jax.job.compiled import stopwatch
 from atnas_jax.job.costs import feasibility
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.state import RunState, ranked_population
 from atnas_jax.meta.average import evaluated
 from atnas_jax.novel.support import Task, make_support_search

@@ -24,9 +24,10 @@ from atnas_jax.devices import AXIS
 from atnas_jax.evaluate import score_each
 from atnas_jax.evidence.choose import META_TEST, choose, chooser, chunks_of, episodes_of
 from atnas_jax.evidence.rows import Plan, everywhere, plan, same_plan
-from atnas_jax.job.build import Parts, evaluation_learner, normalisations
+from atnas_jax.job.build import Parts
 from atnas_jax.job.compiled import compiled, stopwatch
 from atnas_jax.job.config import evaluation_steps
+from atnas_jax.job.learners import evaluation_learner, normalisations
 from atnas_jax.job.progress import Progress
 from atnas_jax.job.results import interval
 from atnas_jax.job.state import RunState

@@ -10,9 +10,10 @@ from ml_collections import ConfigDict
 from atnas_jax.data.episodes import fixed_episodes
 from atnas_jax.devices import AXIS, map_rows
 from atnas_jax.evidence.choose import episodes_of
-from atnas_jax.job.build import Parts, evaluation_learner
+from atnas_jax.job.build import Parts
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.files import write_arrays
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.processes import by_first
 from atnas_jax.job.state import RunState
 from atnas_jax.meta.average import evaluated

@@ -19,7 +19,7 @@ from atnas_jax.export.layers import make_layers
 from atnas_jax.export.onnx_graph import need_onnx, to_onnx
 from atnas_jax.export.reader import Layer
 from atnas_jax.export.readme import readme
-from atnas_jax.job.build import evaluation_learner
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.many_shot.specialise import Specialised
 from atnas_jax.meta.adapt import first_body
 from atnas_jax.meta.heads import logits_of

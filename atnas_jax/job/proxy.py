@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from atnas_jax.devices import AXIS, Axis, map_rows
-from atnas_jax.job.build import evaluation_learner
 from atnas_jax.job.costs import feasibility, make_cost
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.meta.adapt import first_body
 from atnas_jax.nets.conv import in_full
 from atnas_jax.nets.supernet import make_activations, make_supernet

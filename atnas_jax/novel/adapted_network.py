@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 from atnas_jax.data.images import fit
 from atnas_jax.data.labelled_folder import read_images
 from atnas_jax.data.npz import load_arrays
-from atnas_jax.job.build import evaluation_learner
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.config import stored_config
 from atnas_jax.job.files import write_arrays
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.nets.norm import is_transductive
 from atnas_jax.novel.meta_network import flatten, nest
 from atnas_jax.space.slots import SearchSpace, mask_of

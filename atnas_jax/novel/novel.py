@@ -10,10 +10,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.devices import AXIS, make_mesh
-from atnas_jax.job.build import evaluation_learner
 from atnas_jax.job.compiled import compiled, stopwatch
 from atnas_jax.job.config import check_config
 from atnas_jax.job.costs import make_cost, share_of_limits
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.trial import trial_to_dict
 from atnas_jax.novel.adapted_network import AdaptedNetwork, as_float, as_images, make_predictor
 from atnas_jax.novel.expected import describe, make_estimate

@@ -10,10 +10,11 @@ from ml_collections import ConfigDict
 
 from atnas_jax.devices import mesh_for
 from atnas_jax.job.budget import rows_of, rungs_of
-from atnas_jax.job.build import Parts, evaluation_learner, relearned
+from atnas_jax.job.build import Parts, relearned
 from atnas_jax.job.config import chunk_of, stored_config
 from atnas_jax.job.faults import Fault
 from atnas_jax.job.files import read_json
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.processes import by_first, together
 from atnas_jax.job.state import RunState, flat_settings, init_state
 from atnas_jax.job.turns import in_rounds

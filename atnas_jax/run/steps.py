@@ -13,10 +13,11 @@ from atnas_jax.data.table import ClassTable
 from atnas_jax.devices import AXIS, TASKS, agreed
 from atnas_jax.evaluate import drop_infeasible, mask_gradient
 from atnas_jax.job.budget import architecture_steps, searching
-from atnas_jax.job.build import Parts, evaluation_learner
+from atnas_jax.job.build import Parts
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.config import chunk_of
 from atnas_jax.job.costs import costs_of, feasibility, fitness_factor
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.outer import outer_schedule
 from atnas_jax.job.proxy import make_score
 from atnas_jax.job.reorder import reordering

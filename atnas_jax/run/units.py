@@ -13,13 +13,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.job.budget import all_chunks, searching
-from atnas_jax.job.build import Parts, evaluation_learner
+from atnas_jax.job.build import Parts
 from atnas_jax.job.checkpoint import finish, open_checkpoints, save
 from atnas_jax.job.command import keep_command
 from atnas_jax.job.compiled import stopwatch
 from atnas_jax.job.config import chunk_of
 from atnas_jax.job.faults import check_nonfinite, count_nonfinite, too_many
 from atnas_jax.job.files import warn
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.processes import anywhere, by_first, first_only, is_first
 from atnas_jax.job.progress import Progress
 from atnas_jax.job.spaces import hand_made

@@ -17,9 +17,10 @@ from atnas_jax.data.episodes import fixed_episodes
 from atnas_jax.devices import AXIS
 from atnas_jax.evaluate import score_each
 from atnas_jax.evidence.choose import chunks_of
-from atnas_jax.job.build import Parts, evaluation_learner
+from atnas_jax.job.build import Parts
 from atnas_jax.job.compiled import compiled
 from atnas_jax.job.config import chunk_of
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.plain import as_plain
 from atnas_jax.rng import stream
 from atnas_jax.run.steps import make_train

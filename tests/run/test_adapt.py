@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import atnas_jax
-from atnas_jax.job.build import evaluation_learner
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.novel import novel
 from atnas_jax.novel.adapt import adapt, make_adapter
 from atnas_jax.novel.adapt_folder import adapt_folder

@@ -10,8 +10,9 @@ import pytest
 from atnas_jax.data.episodes import fixed_episodes
 from atnas_jax.devices import AXIS
 from atnas_jax.evaluate import evaluate
-from atnas_jax.job.build import build, evaluation_learner
+from atnas_jax.job.build import build
 from atnas_jax.job.compiled import compiled
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.outer import outer_optimiser
 from atnas_jax.job.plain import as_plain
 from atnas_jax.meta.average import evaluated

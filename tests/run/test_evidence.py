@@ -17,8 +17,9 @@ from atnas_jax.evidence.choose import episodes_of
 from atnas_jax.evidence.evidence import Asked, check_asked, evidence_text, kept_evidence
 from atnas_jax.evidence.front import on_front_of
 from atnas_jax.evidence.paired import derangement
-from atnas_jax.job.build import build, evaluation_learner
+from atnas_jax.job.build import build
 from atnas_jax.job.checkpoint import open_checkpoints, restore_latest
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.results import check_results
 from atnas_jax.job.spaces import hand_made
 from atnas_jax.job.state import init_state, ranked_population

@@ -11,8 +11,8 @@ from atnas_jax.export.check import FILES, compare, difference_in_fresh_process
 from atnas_jax.export.reader import FORMAT, load
 from atnas_jax.export.readme import readme
 from atnas_jax.export.write import export_network
-from atnas_jax.job.build import evaluation_learner
 from atnas_jax.job.faults import Fault
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.spaces import make_space
 from atnas_jax.novel.meta_network import MetaNetwork, save_meta_network
 from atnas_jax.space.slots import random_genotypes

@@ -11,8 +11,9 @@ import pytest
 from atnas_jax.data.episodes import sample_episodes
 from atnas_jax.evaluate import mask_gradient, score
 from atnas_jax.job.budget import GRADIENT_COST, architecture_steps, evaluations_of, rungs_of
-from atnas_jax.job.build import build, evaluation_learner
+from atnas_jax.job.build import build
 from atnas_jax.job.config import check_config
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.progress import Progress
 from atnas_jax.job.spaces import hand_made
 from atnas_jax.job.state import init_state

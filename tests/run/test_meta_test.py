@@ -18,9 +18,10 @@ from atnas_jax.evidence.choose import META_TEST, chooser, warm_population
 from atnas_jax.evidence.meta_test import make_scorer, meta_test
 from atnas_jax.evidence.rows import plan
 from atnas_jax.job.budget import rungs_of
-from atnas_jax.job.build import build, evaluation_learner
+from atnas_jax.job.build import build
 from atnas_jax.job.checkpoint import open_checkpoints, restore_latest
 from atnas_jax.job.defaults import ROWS
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.progress import make_progress
 from atnas_jax.job.spaces import hand_made
 from atnas_jax.job.state import init_state

@@ -12,8 +12,9 @@ from atnas_jax.data.episodes import sample_episodes
 from atnas_jax.devices import AXIS, on_mesh
 from atnas_jax.evidence.rows import plan
 from atnas_jax.job import build as build_module
-from atnas_jax.job.build import build, evaluation_learner
+from atnas_jax.job.build import build
 from atnas_jax.job.config import check_config
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.outer import outer_optimiser
 from atnas_jax.job.progress import make_progress
 from atnas_jax.job.spaces import hand_made

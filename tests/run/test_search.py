@@ -13,9 +13,10 @@ import pytest
 from atnas_jax.data.episodes import fixed_episodes
 from atnas_jax.data.sources import load
 from atnas_jax.job.budget import rungs_of
-from atnas_jax.job.build import build, evaluation_learner
+from atnas_jax.job.build import build
 from atnas_jax.job.config import check_config, stored_config
 from atnas_jax.job.defaults import ROWS
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.progress import make_progress
 from atnas_jax.job.results import check_results, results_table
 from atnas_jax.job.spaces import hand_made, make_space

@@ -9,8 +9,9 @@ import pytest
 
 from atnas_jax.devices import on_mesh
 from atnas_jax.evidence.choose import chooser
-from atnas_jax.job.build import build, evaluation_learner
+from atnas_jax.job.build import build
 from atnas_jax.job.config import check_config
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.proxy import make_proxy
 from atnas_jax.job.spaces import make_space
 from atnas_jax.job.state import init_state

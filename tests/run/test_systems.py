@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atnas_jax.job.build import build, evaluation_learner
+from atnas_jax.job.build import build
 from atnas_jax.job.config import check_config
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.reorder import reordering
 from atnas_jax.job.spaces import hand_made, make_space
 from atnas_jax.job.state import init_state

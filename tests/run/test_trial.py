@@ -17,9 +17,10 @@ from atnas_jax.evidence.evidence import Asked, gather
 from atnas_jax.evidence.meta_test import meta_test, open_bench
 from atnas_jax.evidence.trials import try_search
 from atnas_jax.job.budget import FINAL_ROUNDS, first_unseen
-from atnas_jax.job.build import build, evaluation_learner
+from atnas_jax.job.build import build
 from atnas_jax.job.checkpoint import open_checkpoints, restore_latest
 from atnas_jax.job.config import check_config
+from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.progress import make_progress
 from atnas_jax.job.results import interval, results_table
 from atnas_jax.job.state import init_state

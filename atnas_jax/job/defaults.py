@@ -190,6 +190,9 @@ def _search() -> dict:
             # Evaluations of a race as a share of those that it replaces; 0 halves the field whenever the number of
             # episodes has doubled, which takes a half of them for 8 genotypes, a third for 16, a fifth for 32.
             "racing_share": 0.0,
+            # Genotypes that begin alike compute once what they share, here and on novel tasks, where the inner loop
+            # leaves the body as it is, net.execution is "switch" and batch 1, see prefixes.py; the scores are the same.
+            "sharing": True,
             # A zero-cost score at the meta-weights that picks whom to evaluate among prefilter_factor times as many:
             # "naswot", "grad_norm", "synflow", "params", "macs" (the largest), or "none".
             "prefilter": "none",

@@ -99,7 +99,7 @@ def _learner(config, space, image_shape, ways, normalisation, inner_steps, teach
         conv=net.conv,
         dtype=net.dtype,
     )
-    return make_learner(
+    made = make_learner(
         learner.name,
         model,
         outer_optimiser(config),
@@ -118,3 +118,4 @@ def _learner(config, space, image_shape, ways, normalisation, inner_steps, teach
         task_batch=config.train.task_batch,
         axis=TASKS,
     )
+    return made if config.search.sharing else made._replace(staged=None)

@@ -179,3 +179,18 @@ def test_a_novel_task_may_choose_by_a_proxy_of_its_support(tiny, base):
 def test_what_contradicts_itself_is_refused(tiny, changes, says):
     with pytest.raises(ValueError, match=says):
         check_config(tiny(changes))
+
+
+def test_sharing_changes_the_work_and_not_the_scores(tiny, base):
+    (parts, state), found = base, []
+    for sharing in (True, False):
+        config = tiny({"search.population": 6, "search.sharing": sharing})
+        scorer = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways)
+        assert (scorer.staged is None) != sharing
+        programs = make_programs(config, parts, scorer, {"compile_s": 0.0})
+        asked, order = np.asarray(state.search.population), np.arange(6, dtype=np.int32)
+        rungs = np.asarray([[6, 2], [3, 4]], np.int32)
+        found.append(programs.fitness(state.meta.params, asked, order, rungs, np.int32(0), parts.dataset.table))
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-6)
+    assert int(found[0][1]) == int(found[1][1]) == 6 * 2 + 3 * 2
+    np.testing.assert_array_equal(found[0][2], found[1][2])

@@ -71,16 +71,18 @@ def mesh_for(rows: int, layout: str = "", most: int = 0) -> Mesh:
         rows: episodes of an outer step, or chunks of them, that devices share.
         layout: "tasks:A,population:B", where A times B is the number of devices and A divides the rows; "" takes as
             many devices as can share the rows, all along the axis of tasks.
-        most: see `devices_for`; a layout has its own number.
+        most: see `devices_for`.
 
     Raises:
-        ValueError: the layout is none, or does not fit the devices or the rows.
+        ValueError: the layout is none, or does not fit the devices, their limit or the rows.
     """
     if not layout:
         return make_mesh(devices_for(rows, most))
     found = re.fullmatch(r"tasks:([1-9]\d*),population:([1-9]\d*)", layout)
     if not found:
         raise ValueError(f"--mesh is {layout!r}; it must be like tasks:4,population:2, of whole numbers above 0")
+    if most:
+        raise ValueError(f"--mesh={layout} lays out all devices, and devices {most} limits them; leave one of both out")
     tasks, population = map(int, found.groups())
     if tasks * population != (number := jax.device_count()):
         raise ValueError(f"--mesh={layout} is of {tasks * population} devices; make it of the {number} that there are")

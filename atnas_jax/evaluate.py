@@ -1,4 +1,4 @@
-"""Genotypes against episodes: the one place where architectures meet learning.
+"""Genotypes against episodes: where architectures meet learning.
 
 Loops, not batches, by default: an unbatched mask runs one branch a block and a task's working set stays in cache, which
 on a CPU is worth two orders of magnitude (DESIGN section 5). `batch` is the dial: chunks of so many pairs are vmapped,
@@ -11,16 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from atnas_jax.devices import Axis, map_rows, sum_rows
-from atnas_jax.meta.losses import accuracy, cross_entropy
-from atnas_jax.prefixes import score_tree, shares_stages
+from atnas_jax.meta.losses import scores_of
+from atnas_jax.prefixes import score_tree, scores_by_tree
 from atnas_jax.search.variation import Feasible
 from atnas_jax.types import Array, Episode, Evaluation, MetaLearner, Params
 
 
 def score(learner: MetaLearner, params: Params, mask: Array, episode: Episode) -> tuple[Array, Array]:
     """Adapt to the support and predict the queries; returns accuracy and loss, float32 [] each."""
-    logits = learner.solve(params, mask, episode.support_x, episode.support_y, episode.query_x)
-    return accuracy(logits, episode.query_y), cross_entropy(logits, episode.query_y)
+    return scores_of(learner.solve(params, mask, *episode[:3]), episode.query_y)
 
 
 def score_each(
@@ -41,7 +40,7 @@ def evaluate(
 ) -> Evaluation:
     """Score every mask on every episode; the memory of it does not grow with P.
 
-    Where the learner has stages and `batch` is 1, what masks have in common is computed once, see `prefixes.py`.
+    Where the learner is blockwise and `batch` is 1, what masks have in common is computed once, see `prefixes.py`.
 
     Args:
         learner: adapts and predicts.
@@ -56,7 +55,7 @@ def evaluate(
         Evaluation.
     """
     number, tasks = masks.shape[0], episodes.support_y.shape[0]
-    if shares_stages(learner, batch):
+    if scores_by_tree(learner, batch):
         found = score_tree(learner, params, masks, episodes, jnp.ones(number, bool), 0, tasks, axis)
         return _evaluation(*found, objectives)
 

@@ -1,7 +1,7 @@
 """Genotypes of a population that begin alike, scored on an episode with what they share computed once.
 
-Sorted, genotypes are the leaves of a tree whose nodes at depth b are the different beginnings of b stages. One nested
-loop per stage walks through it, and keeps what stands after each stage while it is among the leaves below: memory does
+Sorted, genotypes are the leaves of a tree whose nodes at depth b are the different beginnings of b blocks. One nested
+loop per block walks through it, and keeps what stands after each block while it is among the leaves below: memory does
 not grow with the population. Genotypes that are the same network are scored once.
 """
 
@@ -10,13 +10,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from atnas_jax.devices import Axis, place
-from atnas_jax.meta.losses import accuracy, cross_entropy
+from atnas_jax.meta.losses import scores_of
 from atnas_jax.types import Array, Episode, MetaLearner, Params, PyTree
 
+Scores = tuple[Array, Array]  # accuracy and loss
 
-def shares_stages(learner: MetaLearner, batch: int) -> bool:
+
+def scores_by_tree(learner: MetaLearner, batch: int) -> bool:
     """Return whether `score_tree` takes the place of scoring pairs of mask and episode, `batch` of them together."""
-    return learner.staged is not None and batch == 1
+    return learner.blockwise is not None and batch == 1
 
 
 def score_tree(
@@ -28,11 +30,11 @@ def score_tree(
     first: Array | int,
     last: Array | int,
     axis: Axis | None = None,
-) -> tuple[Array, Array]:
+) -> Scores:
     """Adapt every member to each of some episodes and predict the queries.
 
     Args:
-        learner: one with stages.
+        learner: a blockwise one.
         params: meta-parameters.
         masks: float32 [P,E,O], one-hot.
         episodes: a batch with leading T.
@@ -43,25 +45,24 @@ def score_tree(
     Returns:
         (accuracy, loss) float32 [P,T] each, 0 where not scored.
     """
-    body, tasks = learner.staged.body, episodes.support_y.shape[0]
+    body, tasks = learner.blockwise.body, episodes.support_y.shape[0]
     order, ends = tree_of(body.kinds(masks), member)
     masks, prepared = masks[order], body.prepare(params)
     # Or XLA would know how often a loop turns, dissolve it where that is once, and round otherwise (`devices._each`).
     number = lax.optimization_barrier(member.sum())
-    devices, own = place(axis)
+    devices, device = place(axis)
     pairs = number * (last - first)
     share = -(-pairs // devices)
-    begin, end = jnp.minimum(own * share, pairs), jnp.minimum((own + 1) * share, pairs)
+    begin, end = jnp.minimum(device * share, pairs), jnp.minimum((device + 1) * share, pairs)
 
-    def some(turn: Array, found: tuple) -> tuple[Array, Array]:
+    def some(turn: Array, found: Scores) -> Scores:
         episode = jax.tree.map(lambda x: x[first + turn], episodes)
         start, stop = jnp.maximum(begin - turn * number, 0), jnp.minimum(end - turn * number, number)
         scores = _walk(learner, params, prepared, masks, ends, episode, start, stop)
-        return tuple(all_.at[order, first + turn].set(own) for all_, own in zip(found, scores, strict=True))
+        return tuple(all_.at[order, first + turn].set(some_) for all_, some_ in zip(found, scores, strict=True))
 
     width = jnp.maximum(number, 1)
-    turns = (begin // width, -(-end // width))
-    found = lax.fori_loop(*turns, some, (jnp.zeros((masks.shape[0], tasks)),) * 2)
+    found = lax.fori_loop(begin // width, -(-end // width), some, (jnp.zeros((len(masks), tasks)),) * 2)
     return found if axis is None else tuple(lax.psum(scores, axis) for scores in found)
 
 
@@ -69,12 +70,12 @@ def tree_of(kinds: Array, member: Array) -> tuple[Array, Array]:
     """Sort genotypes so that those which begin alike are neighbours.
 
     Args:
-        kinds: int32 [P,B], see `Staged`.
+        kinds: int32 [P,B], see `Blockwise`.
         member: bool [P]; the others come last.
 
     Returns:
         (order int32 [P]; ends int32 [B,P], the place in that order behind the last one that begins like the one at a
-            place, stage b included).
+            place, block b included).
     """
     order = jnp.lexsort((*kinds.T[::-1], ~member))
     kinds, size = kinds[order], len(kinds)
@@ -84,22 +85,21 @@ def tree_of(kinds: Array, member: Array) -> tuple[Array, Array]:
     return order, ends
 
 
-def _walk(learner, params, prepared, masks, ends, episode, start, stop) -> tuple[Array, Array]:
-    """Return accuracy and loss, float32 [P] each, of the sorted masks start..stop-1 on an episode, 0 of the others."""
-    (body, solve), at, rows = learner.staged, jnp.arange(len(masks)), len(episode.support_y)
+def _walk(learner, params, prepared, masks, ends, episode, start, stop) -> Scores:
+    """Return the scores float32 [P] of the sorted masks start..stop-1 on an episode, 0 of the others."""
+    (body, solve), at, rows = learner.blockwise, jnp.arange(len(masks)), len(episode.support_y)
 
-    def below(stage: int, value: PyTree, start: Array, stop: Array, found: tuple) -> tuple[Array, Array]:
-        if stage == len(body.stages):
-            logits = solve(params, value, episode.support_y)
-            scores = accuracy(logits, episode.query_y), cross_entropy(logits, episode.query_y)
+    def below(block: int, value: PyTree, start: Array, stop: Array, found: Scores) -> Scores:
+        if block == len(body.blocks):
             here = (at >= start) & (at < stop)
-            return tuple(jnp.where(here, own, all_) for own, all_ in zip(scores, found, strict=True))
+            scores = scores_of(solve(params, value, episode.support_y), episode.query_y)
+            return tuple(jnp.where(here, one, all_) for one, all_ in zip(scores, found, strict=True))
 
         def turn(carry):
             here, found = carry
-            after = jnp.minimum(ends[stage, here], stop)
-            reached = body.stages[stage](prepared, value, masks[here], rows)
-            return after, below(stage + 1, reached, here, after, found)
+            after = jnp.minimum(ends[block, here], stop)
+            reached = body.blocks[block](prepared, value, masks[here], rows)
+            return after, below(block + 1, reached, here, after, found)
 
         return lax.while_loop(lambda carry: carry[0] < stop, turn, (start, found))[1]
 

@@ -7,7 +7,7 @@ from jax import lax
 
 from atnas_jax.devices import Axis, place
 from atnas_jax.evaluate import score
-from atnas_jax.prefixes import score_tree, shares_stages
+from atnas_jax.prefixes import score_tree, scores_by_tree
 from atnas_jax.types import Array, Episode, MetaLearner, Params
 
 LEAST = 2  # genotypes of the last rung
@@ -54,6 +54,8 @@ def race(
 ) -> tuple[Array, Array, Array]:
     """Score masks on episodes, dropping those behind on the way; one program whatever the rungs are.
 
+    Within a rung masks share what they have in common, where `evaluate` would let them.
+
     Args:
         learner: adapts and predicts.
         params: meta-parameters.
@@ -80,7 +82,7 @@ def race(
         field, last = jnp.minimum(spec[0], number), jnp.maximum(spec[1], first)  # some strategies ask fewer than P
         rank, index = jnp.arange(number), jnp.arange(tasks)
         racing = jnp.zeros(number, bool).at[order].set(rank < field)
-        if shares_stages(learner, batch):
+        if scores_by_tree(learner, batch):
             found = score_tree(learner, params, masks, episodes, racing, first, last, axis)[0]
             accuracy += found if worth is None else found * worth[:, None]
         else:

@@ -32,19 +32,21 @@ class Episode(NamedTuple):
     query_y: Array  # int32 [Q], in 0..N-1
 
 
-class Staged(NamedTuple):
-    """A masked network in B stages, so that what genotypes which begin alike compute alike is computed once.
+class Blockwise(NamedTuple):
+    """A masked network as B functions one after the other; all of it together is `Model.apply`.
 
-    prepare(params) -> what the stages read of them
-    start(x [n,H,W,C]) -> what goes into the first stage
-    stages: (prepared, value, mask [E,O], reference) -> value, B of them
-    embed(value) -> float32 [n,D]; all of it together is `Model.apply`
-    kinds(masks [P,E,O]) -> int32 [P,B]; genotypes whose kinds agree up to a stage have the same value after it
+    Genotypes that begin alike can so be computed up to where they part once, see `prefixes.py`.
+
+    prepare(params) -> what the blocks read of them
+    start(x [n,H,W,C]) -> what goes into the first block
+    blocks: (prepared, value, mask [E,O], reference) -> value, B of them
+    embed(value) -> float32 [n,D]
+    kinds(masks [P,E,O]) -> int32 [P,B]; genotypes whose kinds agree up to a block have the same value after it
     """
 
     prepare: Callable[[Params], Params]
     start: Callable[[Array], PyTree]
-    stages: tuple[Callable[..., PyTree], ...]
+    blocks: tuple[Callable[..., PyTree], ...]
     embed: Callable[[PyTree], Array]
     kinds: Callable[[Array], Array]
 
@@ -57,14 +59,14 @@ class Model(NamedTuple):
         batch statistics that normalise all n rows are then those of the first r rows alone (the support images).
     normalisation: the name of the normalisation, see `nets/norm.py`.
     features: D, the length of the embedding.
-    staged: the same network stage by stage; None where it has none.
+    blockwise: the same network block by block, of a chain supernet of switch execution; else None.
     """
 
     init: Callable[[Array], Params]
     apply: Callable[..., Array]
     normalisation: str
     features: int
-    staged: Staged | None = None
+    blockwise: Blockwise | None = None
 
 
 class MetaState(NamedTuple):
@@ -75,14 +77,14 @@ class MetaState(NamedTuple):
     opt_state: PyTree
 
 
-class StagedSolve(NamedTuple):
+class BlockwiseSolve(NamedTuple):
     """`MetaLearner.solve` of a learner whose inner loop leaves the body as it is.
 
     body: of the meta-parameters; its value is of support and queries in one array, `reference` being S
     solve(params, value, support_y) -> logits float32 [Q,N]
     """
 
-    body: Staged
+    body: Blockwise
     solve: Callable[[Params, PyTree, Array], Array]
 
 
@@ -95,7 +97,7 @@ class MetaLearner(NamedTuple):
     predict(adapted, mask [E,O], support_x, query_x) -> logits float32 [Q,N]
     solve(params, mask [E,O], support_x, support_y, query_x) -> logits float32 [Q,N], those of predict after adapt
     step(state, masks [T,E,O], episodes [T,...]) -> (MetaState, metrics)
-    staged: `solve` stage by stage; None where the inner loop moves the body, as genotypes then share nothing
+    blockwise: `solve` block by block; None where that is not possible, see `make_blockwise`
     """
 
     init: Callable[[Array], MetaState]
@@ -103,7 +105,7 @@ class MetaLearner(NamedTuple):
     predict: Callable[..., Array]
     solve: Callable[..., Array]
     step: Callable[..., tuple[MetaState, dict[str, Array]]]
-    staged: StagedSolve | None = None
+    blockwise: BlockwiseSolve | None = None
 
 
 class Strategy(NamedTuple):

@@ -97,6 +97,11 @@ def test_the_layout_of_the_mesh_is_the_one_asked_for():
     assert list(mesh_for(4, "tasks:2,population:2").devices[:, 0]) == jax.devices()[:2]  # neighbours share gradients
 
 
+def test_a_layout_and_a_limit_are_one_too_many():
+    with pytest.raises(ValueError, match="lays out all devices, and devices 2 limits them; leave one of both out"):
+        mesh_for(4, "tasks:4,population:1", 2)
+
+
 @pytest.mark.parametrize(
     ("layout", "says"),
     [
@@ -200,3 +205,4 @@ def test_a_step_in_which_every_core_convolves_for_itself_is_the_same_on_any_numb
 def test_every_core_has_a_device_where_the_rows_can_be_shared_by_all(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)))
     assert [rows for rows in range(1, 13) if one_a_core(rows)] == [4, 8, 12]
+    assert [most for most in range(7) if one_a_core(8, most)] == [0, 4, 5, 6]

@@ -85,7 +85,7 @@ def build(config: ConfigDict, mesh: str = "") -> Parts:
     learner, control = training_learners(config, space, image_shape, cost)
     return Parts(
         mesh=devices,
-        by_core=one_a_core(rows_of(config)),
+        by_core=one_a_core(rows_of(config), config.devices),
         dataset=replace(dataset, table=spread(dataset.table, devices)),
         normalise=channel_statistics(dataset),
         space=space,
@@ -111,7 +111,7 @@ def relearned(config: ConfigDict, parts: Parts, mesh: str = "") -> Parts:
     learner, control = training_learners(config, parts.space, parts.image_shape, parts.cost)
     devices = mesh_for(rows_of(config), mesh, config.devices)
     dataset = replace(parts.dataset, table=spread(parts.dataset.table, devices))
-    by_core = one_a_core(rows_of(config))
+    by_core = one_a_core(rows_of(config), config.devices)
     return parts._replace(mesh=devices, by_core=by_core, dataset=dataset, learner=learner, control=control)
 
 

@@ -116,12 +116,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def one_a_core(rows: int) -> bool:
+def one_a_core(rows: int, most: int = 0) -> bool:
     """Return whether all cores of a CPU can share the rows, each as a device of its own.
 
     How many devices there are is not asked, as results do not depend on that: fewer leave cores idle now and then.
+
+    Args:
+        rows: what is shared.
+        most: a limit on devices, see `devices_for`; below the number of cores each device is to have several.
     """
-    return jax.default_backend() == "cpu" and rows % cores() == 0
+    return jax.default_backend() == "cpu" and rows % cores() == 0 and (not most or most >= cores())
 
 
 def keep_compiled() -> None:

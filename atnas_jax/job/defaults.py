@@ -16,11 +16,14 @@ def default_config() -> ConfigDict:
     """
     config = {
         "seed": 0,  # root of every random number but those of the evaluation episodes
-        # Whether the first start measures if "auto" is faster here than the given net.conv, the other train.remat, on a
-        # CPU fewer devices and, where net.execution is "folded", other train.task_batch and search.batch; config.json
-        # keeps what is picked, and no column of the ledger has its seconds. See run/pick.py.
+        # Whether the first start measures if these are faster here: "auto" in place of the given net.conv, the other
+        # train.remat of a learner of second order, on a CPU fewer devices and, where net.execution is "folded", other
+        # train.task_batch and search.batch. config.json keeps what is picked, and no column of the ledger has its
+        # seconds. See run/pick.py.
         "measure": False,
-        "devices": 0,  # at most so many share an outer step, whose result is the same; 0: as many as there are
+        # At most so many share the work, of training and of all else; 0: as many as can share an outer step equally.
+        # Fewer than there are cores of a CPU have all of them in each operation, and round otherwise.
+        "devices": 0,
     }
     for section in (_data_and_episodes(), _network(), _learning(), _search(), _reporting()):
         config.update(section)
@@ -190,8 +193,9 @@ def _search() -> dict:
             # Evaluations of a race as a share of those that it replaces; 0 halves the field whenever the number of
             # episodes has doubled, which takes a half of them for 8 genotypes, a third for 16, a fifth for 32.
             "racing_share": 0.0,
-            # Genotypes that begin alike compute once what they share, here and on novel tasks, where the inner loop
-            # leaves the body as it is, net.execution is "switch" and batch 1, see prefixes.py; the scores are the same.
+            # Chains that begin alike compute once what they share, here and on novel tasks, where the inner loop leaves
+            # the body as it is ("anil", "mtl"), net.execution is "switch", batch 1, and the normalisation not that by
+            # the queries: see prefixes.py. False is for comparison, as the scores are the same up to rounding.
             "sharing": True,
             # A zero-cost score at the meta-weights that picks whom to evaluate among prefilter_factor times as many:
             # "naswot", "grad_norm", "synflow", "params", "macs" (the largest), or "none".

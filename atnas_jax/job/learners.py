@@ -118,4 +118,4 @@ def _learner(config, space, image_shape, ways, normalisation, inner_steps, teach
         task_batch=config.train.task_batch,
         axis=TASKS,
     )
-    return made if config.search.sharing else made._replace(staged=None)
+    return made if config.search.sharing else made._replace(blockwise=None)

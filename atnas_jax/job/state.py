@@ -21,7 +21,7 @@ from atnas_jax.types import Array, MetaState, PyTree
 
 HARMLESS = (  # settings that change no training, past or to come; the fingerprint guards source and split
     *("data.source", "data.split", "data.cache_dir", "log.checkpoint_minutes", "log.keep", "train.nonfinite_limit"),
-    *("devices", "protocol.episodes", "protocol.rotations", "meta_test.rows", "meta_test.random_architectures"),
+    *("protocol.episodes", "protocol.rotations", "meta_test.rows", "meta_test.random_architectures"),
     *("adapt.score", "adapt.margin", "adapt.generations", "adapt.seconds", "adapt.population", "adapt.folds"),
     *("adapt.copies", "adapt.trials", "meta_test.other_normalisation"),
 )

@@ -17,7 +17,7 @@ from atnas_jax.meta.inner import is_zero, numbered_loop, settling_loop
 from atnas_jax.meta.losses import cross_entropy
 from atnas_jax.meta.rates import with_rates
 from atnas_jax.meta.scale_shift import NAME, scale_and_shift
-from atnas_jax.types import Array, Model, Params, PyTree, StagedSolve
+from atnas_jax.types import Array, BlockwiseSolve, Model, Params, PyTree
 
 ADAPTED = {"all": ("body", "head"), "head": ("head",), "body": ("body",)}
 
@@ -186,18 +186,22 @@ def embeds_at_once(model: Model, inner: Inner) -> bool:
     return "body" not in ADAPTED[inner.adapted] and model.normalisation != "batch_transductive"
 
 
-def make_staged(model: Model, inner: Inner, adapt: Callable[..., Params]) -> StagedSolve | None:
-    """Return `make_solve` in stages, if the model has them and one pass embeds support and queries."""
-    staged = model.staged
-    if staged is None or not embeds_at_once(model, inner):
+def make_blockwise(model: Model, inner: Inner, adapt: Callable[..., Params]) -> BlockwiseSolve | None:
+    """Return `make_solve` block by block, or None.
+
+    It needs a model that has blocks, an inner loop that leaves the body as it is, or no block would be the same for two
+    genotypes after it, and queries that have no say in the statistics, as support and queries go in one pass.
+    """
+    body = model.blockwise
+    if body is None or not embeds_at_once(model, inner):
         return None
 
     def prepare(params: Params) -> Params:
-        return staged.prepare(first_body(params, inner.step_norms))
+        return body.prepare(first_body(params, inner.step_norms))
 
     def solve(params: Params, value: PyTree, support_y: Array) -> Array:
-        embedded, rows = staged.embed(value), len(support_y)
+        embedded, rows = body.embed(value), len(support_y)
         adapted = adapt(params, None, None, support_y, embedded[:rows])  # which looks at neither mask nor images
         return logits_of(adapted["head"], embedded[rows:])
 
-    return StagedSolve(staged._replace(prepare=prepare), solve)
+    return BlockwiseSolve(body._replace(prepare=prepare), solve)

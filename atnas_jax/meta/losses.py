@@ -22,3 +22,8 @@ def accuracy(logits: Array, labels: Array) -> Array:
     """
     right = (jnp.argmax(logits, -1) == labels) & jnp.isfinite(logits).all(-1)
     return right.mean(dtype=logits.dtype)
+
+
+def scores_of(logits: Array, labels: Array) -> tuple[Array, Array]:
+    """Return accuracy and loss of an episode's queries, float [] each."""
+    return accuracy(logits, labels), cross_entropy(logits, labels)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from atnas_jax.devices import sum_rows
-from atnas_jax.meta.adapt import Inner, make_adapt, make_predict, make_solve, make_staged
+from atnas_jax.meta.adapt import Inner, make_adapt, make_blockwise, make_predict, make_solve
 from atnas_jax.meta.distill import Teacher, distillation
 from atnas_jax.meta.heads import Head
 from atnas_jax.meta.held import stack_norms
@@ -138,7 +138,7 @@ def maml(
 
         return outer_step(staged(early, gradient, state.step), outer, task_batch, axis)(state, masks, episodes)
 
-    return MetaLearner(init, adapt, predict, solve, step, make_staged(model, inner, adapt))
+    return MetaLearner(init, adapt, predict, solve, step, make_blockwise(model, inner, adapt))
 
 
 def query_loss(

@@ -1,20 +1,21 @@
 """The factory of masked supernets: any space in, a `Model` out."""
 
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from atnas_jax.nets.blockwise import blockwise_chain
 from atnas_jax.nets.cell import CellSupernet
 from atnas_jax.nets.chain import ChainSupernet
 from atnas_jax.nets.conv import check_implementation
 from atnas_jax.nets.norm import check_normalisation
-from atnas_jax.nets.staged import staged_chain
 from atnas_jax.space.cell import cell_resolutions
 from atnas_jax.space.chain import chain_resolutions
 from atnas_jax.space.slots import SearchSpace
-from atnas_jax.types import Array, Model, Params
+from atnas_jax.types import Array, Model, Params, PyTree
 
 EXECUTIONS = ("switch", "folded")
 READOUTS = ("flatten", "mean")
@@ -26,6 +27,11 @@ def embed(x: Array, readout: str) -> Array:
     return x.reshape(x.shape[0], -1) if readout == "flatten" else x.mean((1, 2))
 
 
+def cast_to(dtype: str) -> Callable[[PyTree], PyTree]:
+    """Return arrays -> arrays of `dtype`, of "float32" the same ones."""
+    return (lambda tree: tree) if dtype == "float32" else partial(jax.tree.map, lambda leaf: leaf.astype(dtype))
+
+
 def in_dtype(apply: Callable[..., Array], dtype: str) -> Callable[..., Array]:
     """Return apply(params, x, mask, reference) computed in `dtype`; float32 parameters in, float32 embedding out.
 
@@ -35,8 +41,7 @@ def in_dtype(apply: Callable[..., Array], dtype: str) -> Callable[..., Array]:
         return apply
 
     def cast(params: Params, x: Array, mask: Array | None = None, reference: int | None = None) -> Array:
-        params, x, mask = jax.tree.map(lambda leaf: leaf.astype(dtype), (params, x, mask))
-        return apply(params, x, mask, reference).astype(jnp.float32)
+        return apply(*cast_to(dtype)((params, x, mask)), reference).astype(jnp.float32)
 
     return cast
 
@@ -158,6 +163,8 @@ def make_supernet(
         return apply(init(key), jnp.zeros((1, *image_shape)), jnp.ones(mask_shape))
 
     length = jax.eval_shape(features, jax.random.key(0)).shape[-1]
-    branches = space.family == "chain" and execution == "switch"
-    staged = staged_chain(module, lambda x: embed(x, readout), dtype) if branches else None
-    return Model(init, in_dtype(apply, dtype), normalisation, length, staged)
+    blockwise = None
+    if space.family == "chain" and execution == "switch":  # whose masks are one-hot: of mixtures none begin alike
+        out = None if dtype == "float32" else jnp.float32
+        blockwise = blockwise_chain(module, lambda x: embed(x, readout), cast_to(dtype), out)
+    return Model(init, in_dtype(apply, dtype), normalisation, length, blockwise)

@@ -26,7 +26,7 @@ from atnas_jax.run.steps import make_programs
 PICKED = ("net.conv", "train.remat", "train.task_batch", "devices", "search.batch")
 BATCHES = (1, 4, 16)  # pairs of genotype and episode
 ROUNDS = 2
-WORTH = 0.95  # another value than the config's takes less than so much of its time, as less can be chance
+WORTH = 0.95  # another value is taken where it needs less than so much of the time of the config's own
 
 
 def recalled(config: ConfigDict, workdir: str) -> dict[str, Any] | None:
@@ -38,14 +38,17 @@ def recalled(config: ConfigDict, workdir: str) -> dict[str, Any] | None:
     if not os.path.exists(path):
         return None
     kept = flat_settings(stored_config(read_json(path, "type another --workdir, or bring back a copy")).to_dict())
-    return {name: kept[name] for name, values in _choices(config).items() if name == "devices" or kept[name] in values}
+    known = {name: kept[name] for name, values in _choices(config).items() if kept[name] in values}
+    if config.measure and not config.devices:  # measured where the run began, which may have been another machine
+        known["devices"] = kept["devices"]
+    return known
 
 
 def alternatives(config: ConfigDict, parts: Parts, layout: str) -> dict[str, list[Any]]:
     """Return, by the names of `PICKED`, the values that are measured, that of the config first.
 
-    Nothing that rounds more than the config does is among them, and no `train.task_batch` by which fewer devices would
-    share.
+    Nothing that rounds coarser than the config does is among them, no `train.task_batch` by which fewer devices would
+    share, and no `devices` beside a layout, or with several processes.
     """
 
     def same_devices(batch: int) -> bool:
@@ -58,7 +61,8 @@ def alternatives(config: ConfigDict, parts: Parts, layout: str) -> dict[str, lis
     if "train.task_batch" in found:
         found["train.task_batch"] = list(filter(same_devices, found["train.task_batch"]))
     if "devices" in found:
-        found["devices"] = [] if layout else _different(found["devices"], rows_of(config))
+        alone = not layout and jax.process_count() == 1
+        found["devices"] = _different(found["devices"], rows_of(config)) if alone else []
     return found
 
 
@@ -77,21 +81,24 @@ def pick(config: ConfigDict, parts: Parts, layout: str, note: Callable[[str], No
         ValueError, Fault: the config's own values do not run.
     """
     chosen: dict[str, Any] = {}
-    for name, values in alternatives(config, parts, layout).items():
+    for name in PICKED:
+        base = config.copy_and_resolve_references()
+        base.update_from_flattened_dict(chosen)
+        values = alternatives(base, parts, layout).get(name, [])
         if len(values) < 2:
             continue
         note(f"{name}: measures {', '.join(map(repr, values))}, each of which is compiled")
-        held, runs = {"state": init_state(config, parts)}, {}
+        held, runs = {"state": _first_state(config, parts)}, {}
         for value in values:
-            trial = config.copy_and_resolve_references()
-            trial.update_from_flattened_dict(chosen | {name: value})
+            trial = base.copy_and_resolve_references()
+            trial.update_from_flattened_dict({name: value})
             try:
                 runs[value] = together(_ready, trial, parts, layout, name, held)
             except (ValueError, Fault) as problem:
                 if value == values[0]:
                     raise
                 note(f"{name} {value!r} is passed over: {problem}")
-                held["state"] = init_state(config, parts)  # what failed may have had the other donated
+                held["state"] = _first_state(config, parts)  # what failed may have had the other donated
         taken = {value: min(seconds) for value, seconds in together(in_rounds, runs, ROUNDS).items()}
         best = by_first(_fastest, taken, values[0])
         what = "a generation" if name == "search.batch" else f"{chunk_of(config)} outer steps"
@@ -117,8 +124,9 @@ def _choices(config: ConfigDict) -> dict[str, list[Any]]:
         choices["train.remat"] = (other,) if config.train.remat == "auto" else ("always", "never")
     if config.net.execution == "folded":  # a switch runs every branch of masks that are batched
         choices |= {"train.task_batch": (n for n in range(1, tasks + 1) if tasks % n == 0), "search.batch": BATCHES}
-    if jax.default_backend() == "cpu":  # where a device that is alone has all cores in each operation
-        choices["devices"] = (0, jax.device_count() // 2, 1)
+    if jax.default_backend() == "cpu":  # where devices that are fewer than the cores have several in each operation
+        most = config.devices or jax.device_count()
+        choices["devices"] = (most // 2, 1) if most > 2 else (1,) if most > 1 else ()
     return {name: list(dict.fromkeys((settings[name], *choices[name]))) for name in PICKED if name in choices}
 
 
@@ -128,6 +136,13 @@ def _different(most: list[int], rows: int) -> list[int]:
     for limit in most:
         sizes.setdefault(mesh_for(rows, most=limit).size, limit)
     return list(sizes.values())
+
+
+def _first_state(config: ConfigDict, parts: Parts) -> RunState:
+    """Return the state of a run behind what its first steps do otherwise, see `Early`."""
+    state = init_state(config, parts)
+    begun = max(config.train.first_order_steps, config.train.every_step_loss)
+    return state._replace(meta=state.meta._replace(step=state.meta.step + begun))
 
 
 def _ready(config: ConfigDict, parts: Parts, layout: str, name: str, held: dict[str, RunState]) -> Callable[[], Any]:

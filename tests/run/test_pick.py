@@ -9,7 +9,8 @@ import pytest
 
 from atnas_jax.devices import make_mesh
 from atnas_jax.job import turns
-from atnas_jax.job.build import build
+from atnas_jax.job.build import build, relearned
+from atnas_jax.job.compiled import cores
 from atnas_jax.job.faults import Fault
 from atnas_jax.job.state import flat_settings, init_state
 from atnas_jax.run import pick as module
@@ -42,7 +43,7 @@ def timed(monkeypatch, seconds, calls):
         return run
 
     monkeypatch.setattr(module, "_ready", ready)
-    monkeypatch.setattr(module, "init_state", lambda *_: None)
+    monkeypatch.setattr(module, "_first_state", lambda *_: None)
     monkeypatch.setattr(turns.time, "perf_counter", lambda: now[0])
 
 
@@ -62,11 +63,30 @@ def test_nothing_that_rounds_more_or_leaves_devices_idle_is_an_alternative(tiny)
     assert alternatives(folded, on(1), "")["train.task_batch"] == ([4] if jax.device_count() > 1 else [2, 1, 4])
 
 
-def test_fewer_devices_are_measured_once_each_where_no_layout_is_given(tiny):
-    found = alternatives(tiny({"measure": True, "train.tasks": 4}), on(jax.device_count()), "")
-    sizes = {count: min(count, 4) for count in (jax.device_count(), jax.device_count() // 2, 1)}
-    assert len(found["devices"]) == len(set(sizes.values())) and found["devices"][0] == 0
-    assert alternatives(tiny({"measure": True, "devices": 1}), on(1), "")["devices"][0] == 1
+@pytest.mark.skipif(jax.device_count() != 4, reason="of four devices")
+def test_fewer_devices_are_measured_where_nobody_has_laid_them_out(tiny, monkeypatch):
+    def found(tasks, layout="", **changes):
+        return alternatives(tiny({"measure": True, "train.tasks": tasks} | changes), one, layout)["devices"]
+
+    one = on(1)
+    assert found(4) == [0, 2, 1]
+    assert found(2) == [0, 1]  # as two of four are taken anyway
+    assert found(4, devices=2) == [2, 1] and found(4, devices=1) == [1]  # a limit is not lifted
+    assert found(4, "tasks:4,population:1") == []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert found(4) == []
+
+
+def test_devices_that_have_several_cores_do_not_convolve_by_one(tiny):
+    """Or fewer devices would be measured with cores that idle."""
+    config = tiny({"train.tasks": 4 * cores()})
+    parts = build(config)
+    assert parts.by_core
+    config.devices = 1
+    fewer = relearned(config, parts)
+    assert fewer.mesh.size == 1 and fewer.by_core == (cores() == 1)
+    leaves = jax.tree.leaves(fewer.dataset.table)
+    assert all(leaf.sharding.device_set == set(fewer.mesh.devices.flat) for leaf in leaves)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +130,11 @@ def test_remat_and_devices_are_chosen_by_their_seconds_too(tiny, monkeypatch):
     assert said[1] == "train.remat: 2 outer steps in 5 s with 'auto', 4 s with 'never'; takes 'never'"
 
 
+def test_what_is_timed_lies_behind_the_first_steps(tiny):
+    config = tiny({"learner.name": "maml", "learner.inner_steps": 2, "train.first_order_steps": 4})
+    assert int(module._first_state(config, build(config)).meta.step) == 4
+
+
 def test_what_gains_too_little_leaves_the_configs_own():
     assert module._fastest({"a": 10.0, "b": 9.6, "c": 11.0}, "a") == "a"
     assert module._fastest({"a": 10.0, "b": 9.4, "c": 9.6}, "a") == "b"
@@ -125,7 +150,7 @@ def test_what_does_not_run_is_passed_over_but_not_what_was_given(tiny, monkeypat
         return lambda: None
 
     monkeypatch.setattr(module, "_ready", ready)
-    monkeypatch.setattr(module, "init_state", lambda *_: None)
+    monkeypatch.setattr(module, "_first_state", lambda *_: None)
     assert pick(tiny(MIXED), on(1), "", said.append)["net.conv"] == "mixed"
     assert said[1] == "net.conv 'auto' is passed over: no memory"
     broken.add("mixed")
@@ -150,18 +175,18 @@ def test_a_trial_trains_or_scores_by_the_setting(tiny):
 
 def test_a_run_keeps_what_it_picked_and_goes_on_with_it(tiny, tmp_path, monkeypatch):
     config, picks = tiny(SHORT | {"measure": True, "net.conv": "rows"}), []
-    monkeypatch.setattr(search, "pick", lambda *args: (picks.append(args), {"net.conv": "auto"})[1])
+    monkeypatch.setattr(search, "pick", lambda *args: (picks.append(args), {"net.conv": "auto", "devices": 1})[1])
     workdir = str(tmp_path / "seed0")
     assert recalled(config, workdir) is None
     first = across_task_search(config, workdir, quiet=True)
     kept = tmp_path / "seed0" / "config.json"
     assert json.loads(kept.read_text())["net"]["conv"] == first["config"]["net"]["conv"] == "auto"
-    assert recalled(config, workdir) == {"net.conv": "auto", "devices": 0}
+    assert recalled(config, workdir) == {"net.conv": "auto", "devices": 1}
     (tmp_path / "seed0" / "results.json").unlink()
     again = across_task_search(config, workdir, quiet=True)
     assert len(picks) == 1 and again["config"] == first["config"] and again["genotype"] == first["genotype"]
 
-    with pytest.raises(ValueError, match=r"other settings \(net.conv\)"):
+    with pytest.raises(ValueError, match=r"other settings \(devices, net.conv\)"):
         across_task_search(tiny(SHORT | {"net.conv": "rows"}), workdir, quiet=True)
     record = json.loads(kept.read_text())
     del record["measure"]  # a run that began before there was such a setting

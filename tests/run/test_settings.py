@@ -186,7 +186,7 @@ def test_sharing_changes_the_work_and_not_the_scores(tiny, base):
     for sharing in (True, False):
         config = tiny({"search.population": 6, "search.sharing": sharing})
         scorer = evaluation_learner(config, parts.space, parts.image_shape, config.protocol.ways)
-        assert (scorer.staged is None) != sharing
+        assert (scorer.blockwise is None) != sharing
         programs = make_programs(config, parts, scorer, {"compile_s": 0.0})
         asked, order = np.asarray(state.search.population), np.arange(6, dtype=np.int32)
         rungs = np.asarray([[6, 2], [3, 4]], np.int32)

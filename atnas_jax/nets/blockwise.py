@@ -2,39 +2,40 @@
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 
-from atnas_jax.nets.chain import ChainSupernet, first_place, pool_last, run_block
+from atnas_jax.nets.chain import ChainSupernet, Place, first_place, pool_last, run_block
 from atnas_jax.space.chain import DEPTH_SLOT, LAST_POOL, POOL_SLOT, ChainSpec, op_slot, width_slot
-from atnas_jax.types import Array, Staged
+from atnas_jax.types import Array, Blockwise, Params, PyTree
 
 
-def staged_chain(net: ChainSupernet, embed: Callable[[Array], Array], dtype: str) -> Staged:
-    """Return a chain supernet of switch execution in stages: its blocks, and the last pool where that is a choice.
+def blockwise_chain(
+    net: ChainSupernet, embed: Callable[[Array], Array], cast: Callable[[PyTree], PyTree], dtype: jnp.dtype | None
+) -> Blockwise:
+    """Return a chain supernet of switch execution block by block; a last pool, where that is a choice, is one more.
 
     Args:
         net: of which the attributes are read.
         embed: the last feature map [n,h,w,widest] -> [n,D].
-        dtype: what the blocks compute in; the embedding is float32.
+        cast: arrays -> the same in the type that the blocks compute in.
+        dtype: of the embedding; None leaves it as it is.
     """
     spec = net.spec
 
-    def block_stage(block: int) -> Callable:
-        def stage(prepared, here, mask, reference=None):
-            return run_block(net, block, prepared[f"block{block}"], here, mask.astype(dtype), reference)[0]
+    def block_of(number: int) -> Callable[..., Place]:
+        def block(prepared: Params, here: Place, mask: Array, reference: int | None) -> Place:
+            return run_block(net, number, prepared[f"block{number}"], here, cast(mask), reference)[0]
 
-        return stage
+        return block
 
-    def pool_stage(prepared, here, mask, reference=None):
-        del prepared, reference
+    def last_pool(_: Params, here: Place, mask: Array, __: int | None) -> Place:
         return here._replace(x=pool_last(here.x, mask[POOL_SLOT, : len(LAST_POOL)], net.execution))
 
-    return Staged(
-        prepare=lambda params: jax.tree.map(lambda leaf: leaf.astype(dtype), params),
-        start=lambda x: first_place(x.astype(dtype)),
-        stages=(*map(block_stage, range(len(spec.ops))), *([pool_stage] if spec.last_pool else [])),
-        embed=lambda here: embed(here.x).astype(jnp.float32),
+    return Blockwise(
+        prepare=cast,
+        start=lambda x: first_place(cast(x)),
+        blocks=(*map(block_of, range(len(spec.ops))), *([last_pool] if spec.last_pool else [])),
+        embed=lambda here: embed(here.x).astype(dtype or here.x.dtype),
         kinds=lambda masks: block_kinds(spec, masks.argmax(-1)),
     )
 

@@ -59,8 +59,8 @@ def check_config(config: ConfigDict) -> None:
 def stored_config(record: dict[str, Any]) -> ConfigDict:
     """Return the locked config of what JSON held, where a tuple has become a list.
 
-    A setting that is younger than the record has its default: what was done before it, but for `adapt.margin` and
-    `adapt.trials`.
+    A setting that is younger than the record has its default: what was done before it, but for `adapt.margin`,
+    `adapt.trials` and, which may round otherwise, `search.sharing`.
     """
 
     def restore(value):

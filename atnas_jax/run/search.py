@@ -78,7 +78,7 @@ def across_task_search(
 
 
 def picked(config: ConfigDict, parts: Parts, mesh: str, quiet: bool) -> dict[str, Any]:
-    """Return what `pick` finds fastest, and show it."""
+    """Return what `pick` finds worth taking, and show it."""
     progress = make_progress({}, quiet or not is_first())
     try:
         return pick(config, parts, mesh, progress.note)

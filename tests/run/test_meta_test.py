@@ -227,7 +227,8 @@ def test_the_program_of_an_inductive_row_scores_each_query_alone(finished, searc
         return episodes._replace(query_x=episodes.query_x.at[:, 1:].add(change))
 
     monkeypatch.setattr(module, "episodes_of", moved)
-    monkeypatch.setattr(evaluate, "accuracy", lambda logits, labels: logits)  # what the program makes accuracies of
+    # What the program makes accuracies of.
+    monkeypatch.setattr(evaluate, "scores_of", lambda logits, labels: (logits, jnp.float32(0.0)))
     score = make_scorer(finished.config, parts, parts.space, normalisation)
     genotypes = jnp.broadcast_to(state.best, (6, len(state.best)))
 

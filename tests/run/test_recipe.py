@@ -11,7 +11,7 @@ import pytest
 from atnas_jax.data.episodes import sample_episodes
 from atnas_jax.devices import AXIS, on_mesh
 from atnas_jax.evidence.rows import plan
-from atnas_jax.job import build as build_module
+from atnas_jax.job import learners
 from atnas_jax.job.build import build
 from atnas_jax.job.config import check_config
 from atnas_jax.job.learners import evaluation_learner
@@ -85,9 +85,12 @@ def test_what_the_outer_optimiser_is_told(tiny):
 
 def test_what_the_learner_is_told(tiny, monkeypatch):
     told = {}
-    monkeypatch.setattr(build_module, "make_learner", lambda *args, **options: told.update(options, name=args[0]))
+    monkeypatch.setattr(learners, "make_learner", lambda *args, **options: told.update(options, name=args[0]))
     build(tiny(ALL))
     assert (told["step_rates"], told["step_norms"], told["early"]) == (True, True, Early(4, 4))
+    for remat, wanted in (("auto", None), ("always", True), ("never", False)):
+        build(tiny({"train.remat": remat}))
+        assert told["remat"] is wanted
     build(tiny({"learner.name": "leap", "learner.leap_norm": False}))
     assert (told["name"], told["length"], told["early"]) == ("leap", PathLength(True, False), Early(0, 0))
     settles = tiny({"learner.tolerance": 0.1})

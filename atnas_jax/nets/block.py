@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from atnas_jax.nets.norm import LEARNED, normaliser
+from atnas_jax.nets.norm import LEARNED, held, normaliser
 from atnas_jax.nets.pool import max_pool2
 from atnas_jax.types import Array, Params
 
@@ -27,7 +27,7 @@ def norm_relu_pool(y: Array, channels: Array, norm: Params, name: str, reference
     slope, shift = _slope_and_shift(y, channels, norm, name, reference)
     sign = jnp.where(norm["scale"] < 0, -1.0, 1.0).astype(y.dtype)
     pooled = max_pool2(sign * y)
-    return (relu(pooled * (sign * slope) + shift) * channels).astype(y.dtype)
+    return (relu(pooled * held(sign * slope) + shift) * channels).astype(y.dtype)
 
 
 def _slope_and_shift(y, channels, norm, name, reference) -> tuple[Array, Array]:
@@ -38,7 +38,7 @@ def _slope_and_shift(y, channels, norm, name, reference) -> tuple[Array, Array]:
     """
     mean, inverse = normaliser(y, channels, name, reference, norm)
     slope = inverse * norm["scale"]
-    return slope, norm["bias"] - mean * slope
+    return held(slope), held(norm["bias"] - mean * slope)
 
 
 def relu(x: Array) -> Array:

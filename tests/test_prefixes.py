@@ -200,6 +200,19 @@ def test_kinds_are_the_same_where_networks_are(space):
     assert len(np.unique(np.concatenate([kinds, canonical(space, rows)], 1), axis=0)) == len(whole)
 
 
+def test_weights_that_are_not_finite_spoil_those_alone_who_have_them(episodes):
+    space = SPACES["plain"]
+    learner = learner_of(space)
+    params = jax.jit(learner.init)(jax.random.key(0)).params
+    params["body"]["block1"]["conv3"]["kernel"] *= np.nan
+    rows = population(space)
+    found = jax.jit(lambda *args: evaluate(learner, *args))(params, mask_of(space, rows), episodes)
+    spoiled = (np.asarray(space.spec.depths)[rows[:, DEPTH_SLOT]] > 1) & (rows[:, op_slot(1)] == 0)
+    assert 0 < spoiled.sum() < len(rows)
+    assert (np.isnan(found.loss).all(1) == spoiled).all() and (np.isfinite(found.loss).all(1) == ~spoiled).all()
+    assert not np.asarray(found.accuracy)[spoiled].any()
+
+
 def test_a_race_drops_whom_it_would_drop_alone(episodes):
     space = SPACES["plain"]
     learner = learner_of(space)

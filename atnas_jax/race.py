@@ -74,8 +74,7 @@ def race(
     number, tasks = masks.shape[0], episodes.support_y.shape[0]
 
     def score_pair(p, t):
-        accuracy = score(learner, params, masks[p], jax.tree.map(lambda x: x[t], episodes))[0]
-        return accuracy if worth is None else accuracy * worth[p]
+        return score(learner, params, masks[p], jax.tree.map(lambda x: x[t], episodes))[0]
 
     def rung(carry, spec):
         order, accuracy, seen, first = carry
@@ -84,9 +83,9 @@ def race(
         racing = jnp.zeros(number, bool).at[order].set(rank < field)
         if scores_by_tree(learner, batch):
             found = score_tree(learner, params, masks, episodes, racing, first, last, axis)[0]
-            accuracy += found if worth is None else found * worth[:, None]
         else:
-            accuracy += _score_field(score_pair, order, field, first, last, tasks, batch, axis)
+            found = _score_field(score_pair, order, field, first, last, tasks, batch, axis)
+        accuracy += found if worth is None else found * worth[:, None]
         seen |= racing[:, None] & (index >= first) & (index < last)
         mean = accuracy.sum(1) / jnp.maximum(seen.sum(1), 1)
         behind = jnp.where(rank < field, -mean[order], jnp.inf)

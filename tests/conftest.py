@@ -40,6 +40,29 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def noisy_episodes():
+    """Return make(tasks, ways, shots, queries, image, noise): images that are noise around one picture a class.
+
+    So accuracies are neither 0 nor 1.
+    """
+    import jax.numpy as jnp  # after the environment above
+    import numpy as np
+
+    from atnas_jax.types import Episode
+
+    def make(tasks, ways, shots, queries, image, noise):
+        rng = np.random.default_rng(0)
+        centres, fields = rng.normal(size=(tasks, ways, *image)), []
+        for each in (shots, queries):
+            labels = np.tile(np.repeat(np.arange(ways), each), (tasks, 1)).astype(np.int32)
+            images = np.take_along_axis(centres, labels[:, :, None, None, None], 1)
+            fields += [(images + noise * rng.normal(size=images.shape)).astype(np.float32), labels]
+        return Episode(*map(jnp.asarray, fields))
+
+    return make
+
+
 @pytest.fixture(scope="module")
 def few_optimisations():
     """Compile with few optimisations: for tests of which compiling is most of the time."""

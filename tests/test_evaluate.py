@@ -12,7 +12,7 @@ from atnas_jax.nets.subnet import make_subnet
 from atnas_jax.nets.supernet import make_supernet
 from atnas_jax.space.chain import ChainSpec, chain_space
 from atnas_jax.space.slots import mask_of, random_genotypes
-from atnas_jax.types import Episode, Model
+from atnas_jax.types import Model
 
 T, P, N, K, Q, IMAGE = 3, 3, 3, 2, 4, (6, 5, 1)
 SPACE = chain_space(ChainSpec((("conv3", "max3"), ("sep3", "identity")), (3, 6), (1, 2), (2, 2), "pool"))
@@ -24,16 +24,8 @@ def learner_of(model):
 
 
 @pytest.fixture(scope="module")
-def episodes():
-    """Images that are noise around one picture a class, so that accuracies are neither 0 nor 1."""
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(T, N, *IMAGE))
-    fields = []
-    for shots in (K, Q):
-        labels = np.tile(np.repeat(np.arange(N), shots), (T, 1)).astype(np.int32)
-        images = np.take_along_axis(centres, labels[:, :, None, None, None], 1)
-        fields += [(images + 1.2 * rng.normal(size=images.shape)).astype(np.float32), labels]
-    return Episode(*map(jnp.asarray, fields))
+def episodes(noisy_episodes):
+    return noisy_episodes(T, N, K, Q, IMAGE, 1.2)
 
 
 @pytest.fixture(scope="module")

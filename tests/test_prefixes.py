@@ -40,15 +40,8 @@ def beginnings(kinds):
 
 
 @pytest.fixture(scope="module")
-def episodes():
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(T, N, *IMAGE))
-    fields = []
-    for shots in (K, Q):
-        labels = np.tile(np.repeat(np.arange(N), shots), (T, 1)).astype(np.int32)
-        images = np.take_along_axis(centres, labels[:, :, None, None, None], 1)
-        fields += [(images + 1.5 * rng.normal(size=images.shape)).astype(np.float32), labels]
-    return Episode(*map(jnp.asarray, fields))
+def episodes(noisy_episodes):
+    return noisy_episodes(T, N, K, Q, IMAGE, 1.5)
 
 
 def learner_of(space, name="anil", head="prototypes", inner_steps=2, tolerance=0.0, **net):

@@ -9,16 +9,13 @@ from atnas_jax.space.chain import DEPTH_SLOT, LAST_POOL, POOL_SLOT, ChainSpec, o
 from atnas_jax.types import Array, Blockwise, Params, PyTree
 
 
-def blockwise_chain(
-    net: ChainSupernet, embed: Callable[[Array], Array], cast: Callable[[PyTree], PyTree], dtype: jnp.dtype | None
-) -> Blockwise:
+def blockwise_chain(net: ChainSupernet, embed: Callable[[Array], Array], cast: Callable[[PyTree], PyTree]) -> Blockwise:
     """Return a chain supernet of switch execution block by block; a last pool, where that is a choice, is one more.
 
     Args:
         net: of which the attributes are read.
         embed: the last feature map [n,h,w,widest] -> [n,D].
         cast: arrays -> the same in the type that the blocks compute in.
-        dtype: of the embedding; None leaves it as it is.
     """
     spec = net.spec
 
@@ -35,7 +32,7 @@ def blockwise_chain(
         prepare=cast,
         start=lambda x: first_place(cast(x)),
         blocks=(*map(block_of, range(len(spec.ops))), *([last_pool] if spec.last_pool else [])),
-        embed=lambda here: embed(here.x).astype(dtype or here.x.dtype),
+        embed=lambda here: embed(here.x).astype(jnp.promote_types(here.x.dtype, jnp.float32)),
         kinds=lambda masks: block_kinds(spec, masks.argmax(-1)),
     )
 

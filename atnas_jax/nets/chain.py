@@ -4,12 +4,11 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import lax
 
 from atnas_jax.nets.block import init_norm, norm_relu_pool, normalise, relu
 from atnas_jax.nets.conv import take_channels
 from atnas_jax.nets.elastic import init_elastic_ops, unnest
-from atnas_jax.nets.norm import LEARNED
+from atnas_jax.nets.norm import LEARNED, held
 from atnas_jax.nets.ops import chosen_op, mixed_op, shield
 from atnas_jax.nets.pool import max_pool2
 from atnas_jax.space.chain import DEPTH_SLOT, LAST_POOL, POOL_SLOT, ChainSpec, op_slot, width_slot
@@ -74,9 +73,8 @@ def run_block(
     weights = mask[op_slot(block), : len(spec.ops[block])]
     channels = width_mask(spec, mask[width_slot(block), : len(spec.widths)])
     params = shield_absent(params, active * here.present, active * channels)
-    # Or XLA picks them from the mask and shields them anew for every value that they scale. Each on its own, as
-    # together a derivative by one would be taken by the other too.
-    params["norm"], channels = lax.optimization_barrier(params["norm"]), lax.optimization_barrier(channels)
+    # Each on its own, as together a derivative by one would be taken by the other too.
+    params["norm"], channels = held(params["norm"]), held(channels)
     params = unnest(spec.ops[block], spec.elastic_kernel, params, weights)
     given = (spec.ops[block], params, weights, here.x, widest, op_stride(spec, block), net.implementation)
     if net.execution == "switch":

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from atnas_jax.types import Array, Params
+from atnas_jax.types import Array, Params, PyTree
 
 NORMALISATIONS = ("support", "batch_transductive", "instance", "group", "layer", "tasknorm")
 LEARNED = {"tasknorm": ("task_scale", "task_offset")}  # numbers of a norm besides scale and bias of its channels
@@ -105,10 +105,11 @@ def _variance_from_squares(x: Array, mean: Array) -> Array:
     return lax.cond((squares <= CANCELLED * variance).all(), lambda: variance, lambda: _variance(x, mean))
 
 
-def held(by_channel: Array) -> Array:
+def held(by_channel: PyTree) -> PyTree:
     """Return the same numbers a channel, computed on their own.
 
-    Or XLA computes them anew for every value that they scale or shift, which is 5 % of a step of a net with strides.
+    Or XLA computes them anew for every value that they scale or shift: 5 % of a step of a net with strides, and where a
+    supernet picks them from the mask, two fifths of an evaluation.
     """
     return lax.optimization_barrier(by_channel)
 

@@ -165,6 +165,5 @@ def make_supernet(
     length = jax.eval_shape(features, jax.random.key(0)).shape[-1]
     blockwise = None
     if space.family == "chain" and execution == "switch":  # whose masks are one-hot: of mixtures none begin alike
-        out = None if dtype == "float32" else jnp.float32
-        blockwise = blockwise_chain(module, lambda x: embed(x, readout), cast_to(dtype), out)
+        blockwise = blockwise_chain(module, lambda x: embed(x, readout), cast_to(dtype))
     return Model(init, in_dtype(apply, dtype), normalisation, length, blockwise)

@@ -80,10 +80,8 @@ def pick(config: ConfigDict, parts: Parts, layout: str, note: Callable[[str], No
     Raises:
         ValueError, Fault: the config's own values do not run.
     """
-    chosen: dict[str, Any] = {}
+    chosen, base = {}, config.copy_and_resolve_references()
     for name in PICKED:
-        base = config.copy_and_resolve_references()
-        base.update_from_flattened_dict(chosen)
         values = alternatives(base, parts, layout).get(name, [])
         if len(values) < 2:
             continue
@@ -105,6 +103,7 @@ def pick(config: ConfigDict, parts: Parts, layout: str, note: Callable[[str], No
         times = ", ".join(f"{seconds:.3g} s with {value!r}" for value, seconds in taken.items())
         note(f"{name}: {what} in {times}; takes {best!r}")
         chosen[name] = best
+        base.update_from_flattened_dict({name: best})
     return chosen
 
 
@@ -126,7 +125,7 @@ def _choices(config: ConfigDict) -> dict[str, list[Any]]:
         choices |= {"train.task_batch": (n for n in range(1, tasks + 1) if tasks % n == 0), "search.batch": BATCHES}
     if jax.default_backend() == "cpu":  # where devices that are fewer than the cores have several in each operation
         most = config.devices or jax.device_count()
-        choices["devices"] = (most // 2, 1) if most > 2 else (1,) if most > 1 else ()
+        choices["devices"] = [fewer for fewer in (most // 2, 1) if 0 < fewer < most]
     return {name: list(dict.fromkeys((settings[name], *choices[name]))) for name in PICKED if name in choices}
 
 

@@ -1,8 +1,6 @@
-"""A novel task from its support alone: pseudo-episodes out of the support set, and a short search over them.
+"""A novel task from its support alone: a short search over the pseudo-episodes that `pseudo.py` makes of it.
 
-No query image or label enters: where K >= 2 folds of the support take turns as queries, where K = 1 slightly moved
-copies of the support images stand in for them. Whether what is found is worth leaving the shared best architecture for
-is asked in `incumbent.py`.
+Whether what is found is worth leaving the shared best architecture for is asked in `incumbent.py`.
 """
 
 from collections.abc import Callable
@@ -10,89 +8,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from atnas_jax.data.augment import pseudo_queries
 from atnas_jax.devices import Axis
-from atnas_jax.evaluate import drop_infeasible, evaluate
+from atnas_jax.evaluate import drop_infeasible, evaluate, is_real
+from atnas_jax.meta.losses import mean_of
 from atnas_jax.search.variation import Feasible
 from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.types import Array, Episode, MetaLearner, Params, PyTree, Strategy
-
-
-def support_folds(labels: np.ndarray, folds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split a support set into folds of equal shape that hold every class.
-
-    From each class fold f holds out items f*h..(f+1)*h-1, h = count // F, F = min(folds, smallest class).
-
-    Args:
-        labels: int [S] on the host, classes may have unequal counts, each at least 2.
-        folds: the largest number of folds.
-
-    Returns:
-        (rows to learn from int [F,S-h], rows held out int [F,h]).
-
-    Raises:
-        ValueError: a class has fewer than two items.
-    """
-    counts = np.bincount(labels)
-    number = min(folds, int(counts.min()))
-    if number < 2:
-        raise ValueError(f"folds need 2 images or more of every class; the smallest class has {counts.min()}")
-    held = np.zeros((number, len(labels)), bool)
-    for label, count in enumerate(counts):
-        rows, size = np.flatnonzero(labels == label), count // number
-        for fold in range(number):
-            held[fold, rows[fold * size : (fold + 1) * size]] = True
-    return np.stack([np.flatnonzero(~row) for row in held]), np.stack([np.flatnonzero(row) for row in held])
-
-
-def moved_rows(labels: np.ndarray, copies: int) -> np.ndarray:
-    """Return which support image each moved copy is of, int [N*n], n = max(copies, largest class) copies of a class.
-
-    A class's images take turns, so every class has equally many pseudo-queries however unequal the counts are.
-
-    Args:
-        labels: int [S] on the host.
-        copies: of the only image of a class, at least 1.
-    """
-    number = max(copies, int(np.bincount(labels).max()))
-    # Sorted, so that copies of one image are neighbours.
-    return np.concatenate([np.sort(np.resize(np.flatnonzero(labels == k), number)) for k in range(labels.max() + 1)])
-
-
-def pseudo_sources(labels: np.ndarray, folds: int, copies: int) -> np.ndarray:
-    """Return which support image each pseudo-query of `pseudo_episodes` is or is a copy of; int [T,Q].
-
-    Args: as of `pseudo_episodes`.
-    """
-    if np.bincount(labels).min() >= 2:
-        return support_folds(labels, folds)[1]
-    return moved_rows(labels, copies)[None]
-
-
-def pseudo_episodes(
-    key: Array, support_x: Array, support_y: Array, labels: np.ndarray, *, folds: int, copies: int
-) -> Episode:
-    """Make episodes out of a support set.
-
-    Args:
-        key: consumed; of moved copies, as folds are the same for every key.
-        support_x: float32 [S,H,W,C].
-        support_y: int32 [S].
-        labels: the same labels on the host, since they decide shapes; int [S].
-        folds: the largest number of folds where every class has two images or more.
-        copies: moved copies of the image where a class has only one, see `moved_rows`.
-
-    Returns:
-        An Episode with a leading T = number of folds, or 1.
-    """
-    if np.bincount(labels).min() >= 2:
-        learn, held = support_folds(labels, folds)
-        return Episode(support_x[learn], support_y[learn], support_x[held], support_y[held])
-    rows = moved_rows(labels, copies)
-    moved = pseudo_queries(key, support_x[rows], 1)
-    return jax.tree.map(lambda x: x[None], Episode(support_x, support_y, moved, support_y[rows]))
 
 
 def mean_ranks(values: Array) -> Array:
@@ -141,10 +63,15 @@ def make_generation(
 ) -> Callable[[Carry, Array], tuple[Carry, None]]:
     """Return generation(carry, key) -> (carry, None), a round of ask and tell; arguments as of `adapt_architecture`."""
 
+    def negative_loss(accuracy: Array, loss: Array) -> Array:
+        del accuracy
+        real = is_real(episodes) if learner.padded else None
+        return -jax.vmap(mean_of, in_axes=(0, None))(loss, real)[:, None]
+
     def values_of(genotypes: Array) -> Array:
         masks, columns = mask_of(space, genotypes), []
         if score is None or mixed:
-            columns.append(evaluate(learner, params, masks, episodes, _negative_loss, batch, axis).fitness[:, 0])
+            columns.append(evaluate(learner, params, masks, episodes, negative_loss, batch, axis).fitness[:, 0])
         if score is not None:
             columns.append(score(masks))
         values = jnp.stack(columns, -1)
@@ -212,8 +139,3 @@ def adapt_architecture(
     carry = first_carry(first, strategy, warm, mixed)
     (_, leader), _ = jax.lax.scan(generation, carry, jax.random.split(rest, generations))
     return leader.genotype, leader.fitness
-
-
-def _negative_loss(accuracy: Array, loss: Array) -> Array:
-    del accuracy
-    return -loss.mean(1, keepdims=True)

@@ -19,7 +19,7 @@ from atnas_jax.types import Array, Episode, Evaluation, MetaLearner, Params
 
 def score(learner: MetaLearner, params: Params, mask: Array, episode: Episode) -> tuple[Array, Array]:
     """Adapt to the support and predict the queries; returns accuracy and loss, float32 [] each."""
-    return scores_of(learner.solve(params, mask, *episode[:3]), episode.query_y)
+    return scores_of(learner.solve(params, mask, *episode[:3]), episode.query_y, learner.padded)
 
 
 def score_each(
@@ -46,7 +46,8 @@ def evaluate(
         learner: adapts and predicts.
         params: meta-parameters.
         masks: float32 [P,E,O].
-        episodes: a batch with leading T, the same for every mask.
+        episodes: a batch with leading T, the same for every mask; what is padding of a `padded` learner comes last and
+            scores 0.
         objectives: (accuracy [P,T], loss [P,T]) -> fitness [P,M]; None is the mean accuracy.
         batch: pairs of mask and episode that are vmapped together.
         axis: the mapped axis of the devices that share the pairs of mask and episode, see `devices.py`.
@@ -56,7 +57,8 @@ def evaluate(
     """
     number, tasks = masks.shape[0], episodes.support_y.shape[0]
     if scores_by_tree(learner, batch):
-        found = score_tree(learner, params, masks, episodes, jnp.ones(number, bool), 0, tasks, axis)
+        last = is_real(episodes).sum() if learner.padded else tasks
+        found = score_tree(learner, params, masks, episodes, jnp.ones(number, bool), 0, last, axis)
         return _evaluation(*found, objectives)
 
     def one(pair):
@@ -66,6 +68,11 @@ def evaluate(
 
     found = map_rows(one, jnp.arange(number * tasks), batch, axis)
     return _evaluation(*(x.reshape(tasks, number).T for x in found), objectives)
+
+
+def is_real(episodes: Episode) -> Array:
+    """Return which episodes are not padding, bool [T]."""
+    return (episodes.support_y >= 0).any(1)
 
 
 def _evaluation(right, loss, objectives) -> Evaluation:

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 
 from atnas_jax.devices import map_rows
+from atnas_jax.meta.losses import mean_of
 from atnas_jax.search.variation import Feasible
 from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.types import Array, Episode, MetaLearner, Params
@@ -14,7 +15,10 @@ from atnas_jax.types import Array, Episode, MetaLearner, Params
 def query_losses(
     learner: MetaLearner, params: Params, masks: Array, episodes: Episode, axis: str | None = None
 ) -> Array:
-    """Return the cross-entropy of every query after adaptation, nats; masks [P,E,O], episodes [T,...] -> [P,T,Q]."""
+    """Return the cross-entropy of every query after adaptation, nats; masks [P,E,O], episodes [T,...] -> [P,T,Q].
+
+    That of a query which is padding means nothing.
+    """
     number, tasks = masks.shape[0], episodes.support_y.shape[0]
 
     def one(pair: Array) -> Array:
@@ -26,7 +30,7 @@ def query_losses(
     return jnp.swapaxes(found.reshape(tasks, number, -1), 0, 1)
 
 
-def paired_difference(differences: Array, sources: np.ndarray) -> tuple[Array, Array]:
+def paired_difference(differences: Array, sources: Array, images: int) -> tuple[Array, Array]:
     """Return the mean of paired differences and its standard error, float32 [] each.
 
     mean d = 1/n sum_i d_i;  se^2 = G/(G-1) 1/n^2 sum_g (sum_{i in g} (d_i - mean d))^2
@@ -37,12 +41,14 @@ def paired_difference(differences: Array, sources: np.ndarray) -> tuple[Array, A
 
     Args:
         differences: float32 [n].
-        sources: int [n] on the host, the image of each, at least two different ones.
+        sources: int [n], the image of each, 0..images-1, at least two different ones; -1 is padding and does not count.
+        images: how many there may be, static.
     """
-    images, group = np.unique(sources, return_inverse=True)
-    mean = differences.mean()
-    sums = jax.ops.segment_sum(differences - mean, jnp.asarray(group), len(images))
-    return mean, jnp.sqrt(len(images) / (len(images) - 1) * jnp.square(sums).sum()) / len(differences)
+    real = sources >= 0
+    mean, number = mean_of(differences, real), real.sum()
+    sums = jnp.zeros(images).at[sources].add(jnp.where(real, differences - mean, 0))
+    groups = jnp.zeros(images, bool).at[sources].max(real).sum()
+    return mean, jnp.sqrt(groups / (groups - 1) * jnp.square(sums).sum()) / number
 
 
 def keep_unless_better(
@@ -52,7 +58,8 @@ def keep_unless_better(
     incumbent: Array,
     found: Array,
     episodes: Episode,
-    sources: np.ndarray,
+    sources: Array,
+    images: int,
     margin: float,
     feasible: Feasible | None = None,
     axis: str | None = None,
@@ -70,7 +77,8 @@ def keep_unless_better(
         found: int32 [E], what the search on the support ended with.
         episodes: from `pseudo_episodes`; where they are moved copies, better not those of the search, which chose
             among many genotypes by them.
-        sources: int [T,Q], from `pseudo_sources`.
+        sources: int [T,Q], `held` of `pseudo_rows`.
+        images: of the support, padding included.
         margin: standard errors; -inf takes whatever was found.
         feasible: int32 [n,E] -> bool [n]; an incumbent beyond the limits is not kept.
         axis: the mapped axis of the devices that share the evaluations.
@@ -80,8 +88,9 @@ def keep_unless_better(
     """
     both = jnp.stack([incumbent, found])
     losses = query_losses(learner, params, mask_of(space, both), episodes, axis).reshape(2, -1)
-    gain, error = paired_difference(losses[0] - losses[1], sources.reshape(-1))
-    sound = jnp.isfinite(losses).all(1)
+    sources = sources.reshape(-1)
+    gain, error = paired_difference(losses[0] - losses[1], sources, images)
+    sound = (jnp.isfinite(losses) | (sources < 0)).all(1)
     better = (gain > margin * error) | (sound[1] & ~sound[0]) | (margin == -np.inf)
     if feasible is not None:
         fits = feasible(both)

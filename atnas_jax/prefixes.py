@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from atnas_jax.devices import Axis, place
+from atnas_jax.meta.adapt import support_of
 from atnas_jax.meta.losses import scores_of
 from atnas_jax.types import Array, Episode, MetaLearner, Params, PyTree
 
@@ -87,18 +88,20 @@ def tree_of(kinds: Array, member: Array) -> tuple[Array, Array]:
 
 def _walk(learner, params, prepared, masks, ends, episode, start, stop) -> Scores:
     """Return the scores float32 [P] of the sorted masks start..stop-1 on an episode, 0 of the others."""
-    (body, solve), at, rows = learner.blockwise, jnp.arange(len(masks)), len(episode.support_y)
+    (body, solve), at, support_y = learner.blockwise, jnp.arange(len(masks)), episode.support_y
+    marked = support_y if learner.padded else None
+    reference = support_of(len(support_y), len(episode.query_y), marked)
 
     def below(block: int, value: PyTree, start: Array, stop: Array, found: Scores) -> Scores:
         if block == len(body.blocks):
             here = (at >= start) & (at < stop)
-            scores = scores_of(solve(params, value, episode.support_y), episode.query_y)
+            scores = scores_of(solve(params, value, support_y), episode.query_y, learner.padded)
             return tuple(jnp.where(here, one, all_) for one, all_ in zip(scores, found, strict=True))
 
         def turn(carry):
             here, found = carry
             after = jnp.minimum(ends[block, here], stop)
-            reached = body.blocks[block](prepared, value, masks[here], rows)
+            reached = body.blocks[block](prepared, value, masks[here], reference)
             return after, below(block + 1, reached, here, after, found)
 
         return lax.while_loop(lambda carry: carry[0] < stop, turn, (start, found))[1]

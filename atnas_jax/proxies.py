@@ -45,18 +45,23 @@ def log_determinant(kernel: Array) -> Array:
     return jnp.where(equal.any(), -jnp.inf, jnp.linalg.slogdet(kernel)[1])
 
 
-def naswot(activations: Callable[[Params, Array, Array], tuple[tuple[Array, Array], ...]]) -> Proxy:
+def naswot(activations: Callable[..., tuple[tuple[Array, Array], ...]], padded: bool = False) -> Proxy:
     """Return log|det K_H| of the ReLU codes of the support (Mellor et al. 2021, NAS without training, eq. 1 and 2).
 
     Published at random weights; here at the meta-learned ones.
 
     Args:
-        activations: (body parameters, images, mask) -> see `code_kernel`.
+        activations: (body parameters, images, mask, reference) -> see `code_kernel`.
+        padded: whether images of label -1 are padding.
     """
 
     def score(params: Params, mask: Array, images: Array, labels: Array) -> Array:
-        del labels
-        return log_determinant(code_kernel(activations(params["body"], images, mask)))
+        if not padded:
+            return log_determinant(code_kernel(activations(params["body"], images, mask, None)))
+        real = labels >= 0
+        kernel = code_kernel(activations(params["body"], images, mask, real))
+        # An image more that is like no other and of length 1 leaves the determinant as it is.
+        return log_determinant(jnp.where(real[:, None] & real, kernel, jnp.eye(len(labels))))
 
     return score
 
@@ -70,7 +75,8 @@ def grad_norm(learner: MetaLearner) -> Proxy:
 
     def score(params: Params, mask: Array, images: Array, labels: Array) -> Array:
         def loss(adapted):
-            return cross_entropy(learner.predict(adapted, mask, images, images), labels)
+            logits = learner.predict(adapted, mask, images, images, labels if learner.padded else None)
+            return cross_entropy(logits, labels, learner.padded)
 
         return optax.global_norm(jax.grad(loss)(learner.adapt(params, mask, images, labels)))
 

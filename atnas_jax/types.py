@@ -18,12 +18,14 @@ import jax
 Array = jax.Array
 PyTree = Any
 Params = PyTree
+Reference = int | Array | None  # whose statistics normalise a batch, see `Model`
 
 
 class Episode(NamedTuple):
     """One few-shot task; a meta-batch of them has a leading T on every field.
 
-    Support items are laid out class by class, so `support_y` ascends; which class got which label is random.
+    Support items are laid out class by class, so `support_y` ascends; which class got which label is random. Where a
+    learner is `padded`, rows of label -1 behind the others are padding, and so is an episode that has no other rows.
     """
 
     support_x: Array  # float32 [S,H,W,C]
@@ -55,8 +57,9 @@ class Model(NamedTuple):
     """A masked network as pure functions; it ends in an embedding, the head belongs to the learner.
 
     init(key) -> params
-    apply(params, x [n,H,W,C], mask [E,O], reference) -> float32 [n,D]. `reference` is None or a static number r: the
-        batch statistics that normalise all n rows are then those of the first r rows alone (the support images).
+    apply(params, x [n,H,W,C], mask [E,O], reference) -> float32 [n,D]. `reference` is None, a static number r or marks
+        bool [n]: the batch statistics that normalise all n rows are then those of the first r rows, or of the marked
+        ones (the support images), alone.
     normalisation: the name of the normalisation, see `nets/norm.py`.
     features: D, the length of the embedding.
     blockwise: the same network block by block, of a chain supernet of switch execution; else None.
@@ -80,7 +83,7 @@ class MetaState(NamedTuple):
 class BlockwiseSolve(NamedTuple):
     """`MetaLearner.solve` of a learner whose inner loop leaves the body as it is.
 
-    body: of the meta-parameters; its value is of support and queries in one array, `reference` being S
+    body: of the meta-parameters; its value is of support and queries in one array, `reference` the support's part
     solve(params, value, support_y) -> logits float32 [Q,N]
     """
 
@@ -94,10 +97,13 @@ class MetaLearner(NamedTuple):
     init(key) -> MetaState
     adapt(params, mask [E,O], support_x, support_y) -> adapted parameters of this task, of whose classes each
         needs a support image
-    predict(adapted, mask [E,O], support_x, query_x) -> logits float32 [Q,N]
+    predict(adapted, mask [E,O], support_x, query_x, support_y=None) -> logits float32 [Q,N]; with labels, support rows
+        of label -1 are padding
     solve(params, mask [E,O], support_x, support_y, query_x) -> logits float32 [Q,N], those of predict after adapt
     step(state, masks [T,E,O], episodes [T,...]) -> (MetaState, metrics)
     blockwise: `solve` block by block; None where that is not possible, see `make_blockwise`
+    padded: whether rows of label -1 are padding in `adapt` and `solve`, where a class without a support image is then
+        none and never predicted; so tasks of many sizes can share one program
     """
 
     init: Callable[[Array], MetaState]
@@ -106,6 +112,7 @@ class MetaLearner(NamedTuple):
     solve: Callable[..., Array]
     step: Callable[..., tuple[MetaState, dict[str, Array]]]
     blockwise: BlockwiseSolve | None = None
+    padded: bool = False
 
 
 class Strategy(NamedTuple):

@@ -17,6 +17,7 @@ from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.state import RunState, ranked_population
 from atnas_jax.meta.average import evaluated
 from atnas_jax.novel.support import Task, make_support_search
+from atnas_jax.pseudo import needs_copies, pseudo_rows
 from atnas_jax.rng import stream
 from atnas_jax.search.genetic import genetic
 from atnas_jax.search.random_search import random_search
@@ -94,6 +95,7 @@ def chooser(config: ConfigDict, parts: Parts) -> Callable:
     evolved = genetic(space, population=size, elites=min(2, size - 1), feasible=feasible)
     drawn = random_search(space, population=size, feasible=feasible)
     labels = np.repeat(np.arange(test.ways), test.shots)
+    rows, moved = pseudo_rows(labels, adapt.folds, adapt.copies), needs_copies(labels)
 
     def either(at_random: Array, warm: Array) -> Strategy:
         def pick(a, b):
@@ -106,9 +108,9 @@ def chooser(config: ConfigDict, parts: Parts) -> Callable:
 
     def choose_one(params, warm, at_random, number, support_x, support_y):
         strategy = either(at_random, warm)
-        search = make_support_search(config, space, parts.image_shape, learner, strategy, labels, feasible)
+        search = make_support_search(config, space, parts.image_shape, learner, strategy, test.ways, moved, feasible)
         key = stream(config.seed, "adapt", number)
-        found = search.choose(Task(key, params, support_x, support_y, warm[0]), None)
+        found = search.choose(Task(key, params, support_x, support_y, rows, warm[0]), None)
         return jnp.where(at_random, found.found, found.genotype)  # what is drawn at random has nothing to keep to
 
     def choose_all(params, warm, at_random, index, table, valid=False):

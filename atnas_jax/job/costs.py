@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.job.budget import architecture_steps
 from atnas_jax.nets.norm import LEARNED
 from atnas_jax.search.scalarise import FACTORS, TERMS, factor, loss_with_cost
 from atnas_jax.search.variation import Feasible
-from atnas_jax.space.cost import cost_model
+from atnas_jax.space.cost import cost_model, cost_report
 from atnas_jax.space.expected import CostTables, cost_of, exact_tables, expected_cost, tables_from_dict
 from atnas_jax.space.slots import SearchSpace
 from atnas_jax.space.text import space_from_dict
@@ -50,6 +51,14 @@ def make_cost(
 ) -> Callable[[Array], Array]:
     """Return genotypes int32 [...,E] -> parameters and multiply-adds int32 [...,2] of the config's networks."""
     return cost_model(space, image_shape, config.net.readout, ways, _per_norm(config))
+
+
+def count_cost(
+    config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int], ways: int, genotype: np.ndarray
+) -> tuple[int, int]:
+    """Return what `make_cost` does of one genotype int32 [E], counted on the host, where nothing is compiled."""
+    rows = cost_report(space, genotype, image_shape, config.net.readout, ways, _per_norm(config))
+    return sum(row[1] for row in rows), sum(row[2] for row in rows)
 
 
 def costs_of(

@@ -39,6 +39,7 @@ def evaluation_learner(
     normalisation: str = "",
     inner_steps: int | Array | None = None,
     tolerance: float | None = None,
+    padded: bool = False,
 ) -> MetaLearner:
     """Return the learner that adapts trained weights to episodes of `ways` classes.
 
@@ -49,10 +50,11 @@ def evaluation_learner(
         normalisation: another one than the config's, of the same weights.
         inner_steps: another number than the config's; a traced one serves all.
         tolerance: another one than the config's; 0 takes all inner steps, so a static number can be differentiated.
+        padded: whether rows of label -1 are padding, see `MetaLearner`; `ways` is then the most that there may be.
     """
     steps = evaluation_steps(config) if inner_steps is None else inner_steps
     ends = config.learner.tolerance if tolerance is None else tolerance
-    return _learner(config, space, image_shape, ways, normalisation, steps, tolerance=ends)
+    return _learner(config, space, image_shape, ways, normalisation, steps, tolerance=ends, padded=padded)
 
 
 def normalisations(config: ConfigDict) -> dict[str, str]:
@@ -88,7 +90,9 @@ def _taught(config, space, image_shape) -> MetaLearner:
     return _learner(config, space, image_shape, config.train.ways, "", config.learner.inner_steps, teacher)
 
 
-def _learner(config, space, image_shape, ways, normalisation, inner_steps, teacher=None, tolerance=0.0) -> MetaLearner:
+def _learner(
+    config, space, image_shape, ways, normalisation, inner_steps, teacher=None, tolerance=0.0, padded=False
+) -> MetaLearner:
     learner, net = config.learner, config.net
     model = make_supernet(
         space,
@@ -117,5 +121,6 @@ def _learner(config, space, image_shape, ways, normalisation, inner_steps, teach
         teacher=teacher,
         task_batch=config.train.task_batch,
         axis=TASKS,
+        padded=padded,
     )
     return made if config.search.sharing else made._replace(blockwise=None)

@@ -20,17 +20,22 @@ COSTS = ("params", "macs")
 
 
 def make_proxy(
-    name: str, config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int], ways: int
+    name: str,
+    config: ConfigDict,
+    space: SearchSpace,
+    image_shape: tuple[int, int, int],
+    ways: int,
+    padded: bool = False,
 ) -> Proxy:
     """Return the proxy called `name`, one of `PROXIES`, of the run's supernet; naswot and synflow are in float32.
 
-    All see the body as it is before the first inner step.
+    All see the body as it is before the first inner step; `padded` is as of `MetaLearner`.
     """
     net, settings = config.net, {"execution": config.net.execution, "conv": in_full(config.net.conv)}
     if name == "grad_norm":
-        return grad_norm(evaluation_learner(config, space, image_shape, ways, inner_steps=0))
+        return grad_norm(evaluation_learner(config, space, image_shape, ways, inner_steps=0, padded=padded))
     if name == "naswot":
-        proxy = naswot(make_activations(space, normalisation=net.normalisation, **settings))
+        proxy = naswot(make_activations(space, normalisation=net.normalisation, **settings), padded)
     else:
         proxy = synflow(make_supernet(space, image_shape, normalisation="none", readout=net.readout, **settings))
     step_norms = config.learner.step_norms
@@ -38,16 +43,21 @@ def make_proxy(
 
 
 def support_score(
-    config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int], ways: int, axis: Axis | None = None
+    config: ConfigDict,
+    space: SearchSpace,
+    image_shape: tuple[int, int, int],
+    ways: int,
+    axis: Axis | None = None,
+    padded: bool = False,
 ) -> Callable[[Params, Array, Array], Callable[[Array], Array] | None]:
     """Return of(params, support_x, support_y) -> the `score` of `adapt_architecture`: None with adapt.score "loss".
 
-    With "mix" it is NASWOT, which joins the loss.
+    With "mix" it is NASWOT, which joins the loss; `padded` is as of `MetaLearner`.
     """
     if config.adapt.score == "loss":
         return lambda params, x, y: None
     name = "naswot" if config.adapt.score == "mix" else config.adapt.score
-    proxy = make_proxy(name, config, space, image_shape, ways)
+    proxy = make_proxy(name, config, space, image_shape, ways, padded)
     return lambda params, x, y: lambda masks: map_rows(lambda mask: proxy(params, mask, x, y), masks, axis=axis)
 
 

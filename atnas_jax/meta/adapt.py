@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
+from jax import lax
 
-from atnas_jax.meta.heads import Head, logits_of
+from atnas_jax.meta.heads import Head, logits_of, without_absent
 from atnas_jax.meta.held import any_leaf, hold, in_norm, norms_of_step, of_task_norm
 from atnas_jax.meta.inner import is_zero, numbered_loop, settling_loop
 from atnas_jax.meta.losses import cross_entropy
 from atnas_jax.meta.rates import with_rates
 from atnas_jax.meta.scale_shift import NAME, scale_and_shift
-from atnas_jax.types import Array, BlockwiseSolve, Model, Params, PyTree
+from atnas_jax.types import Array, BlockwiseSolve, Model, Params, PyTree, Reference
 
 ADAPTED = {"all": ("body", "head"), "head": ("head",), "body": ("body",)}
 
@@ -32,6 +33,7 @@ class Inner(NamedTuple):
     step_norms: the norms have a row a step and are learned outside alone, see `held.py`
     tolerance: where above 0 nothing differentiates through the loop, and it ends early, see `settling_loop`
     remat: compute each step again in the backward pass, see `inner_loop`
+    padded: see `MetaLearner`
     """
 
     adapted: str
@@ -41,25 +43,41 @@ class Inner(NamedTuple):
     step_norms: bool = False
     tolerance: float = 0.0
     remat: bool | None = None
+    padded: bool = False
 
 
-def embed_support(model: Model, body: Params, mask: Array, x: Array) -> Array:
-    """Return the embedding [S,D] of support images, normalised by themselves."""
-    return model.apply(body, x, mask, None)
+def embed_support(model: Model, body: Params, mask: Array, x: Array, labels: Array | None = None) -> Array:
+    """Return the embedding [S,D] of support images, normalised by themselves; `labels` as of `support_of`."""
+    return model.apply(body, x, mask, None if labels is None else labels >= 0)
 
 
-def embed_query(model: Model, body: Params, mask: Array, support_x: Array, query_x: Array) -> Array:
+def embed_query(
+    model: Model, body: Params, mask: Array, support_x: Array, query_x: Array, labels: Array | None = None
+) -> Array:
     """Return the embedding [Q,D] of queries; only a normalisation by the support needs the support images."""
     if model.normalisation not in ("support", "tasknorm"):
         return model.apply(body, query_x, mask, None)
-    return embed_both(model, body, mask, support_x, query_x)[1]
+    return embed_both(model, body, mask, support_x, query_x, labels)[1]
 
 
-def embed_both(model: Model, body: Params, mask: Array, support_x: Array, query_x: Array) -> tuple[Array, Array]:
+def embed_both(
+    model: Model, body: Params, mask: Array, support_x: Array, query_x: Array, labels: Array | None = None
+) -> tuple[Array, Array]:
     """Return the embeddings [S,D] and [Q,D] in one pass; batch statistics, if any, are those of the support."""
     rows = support_x.shape[0]
-    embedded = model.apply(body, jnp.concatenate([support_x, query_x]), mask, rows)
+    both = jnp.concatenate([support_x, query_x])
+    embedded = model.apply(body, both, mask, support_of(rows, len(query_x), labels))
     return embedded[:rows], embedded[rows:]
+
+
+def support_of(support: int, queries: int, labels: Array | None = None) -> Reference:
+    """Return which rows are support images, where so many stand before so many queries.
+
+    Args:
+        support, queries: their numbers.
+        labels: int32 [S] of the support, where -1 is padding; None: there is none.
+    """
+    return support if labels is None else jnp.concatenate([labels >= 0, jnp.zeros(queries, bool)])
 
 
 class Task(NamedTuple):
@@ -85,9 +103,12 @@ def make_task(model: Model, head: Head, ways: int, inner: Inner) -> Callable[...
         # A body that stays where it is embeds the support once, for the head and for every step.
         once = head.uses_support or ("body" not in moving and not is_zero(inner.steps))
         body = first_body(params, inner.step_norms)
+        marked = support_y if inner.padded else None
         if features is None:
-            features = embed_support(model, body, mask, support_x) if once else jnp.zeros((1, model.features))
+            features = embed_support(model, body, mask, support_x, marked) if once else jnp.zeros((1, model.features))
         start = {"body": body, "head": head.build(params["head"], features, support_y, ways)}
+        if inner.padded:
+            start["head"] = without_absent(start["head"], support_y)
         fixed = {name: start[name] for name in start if name not in moving}
 
         def whole(fast, step):
@@ -100,8 +121,8 @@ def make_task(model: Model, head: Head, ways: int, inner: Inner) -> Callable[...
 
         def loss(fast, step):
             now = whole(fast, step)
-            embedding = features if "body" in fixed else embed_support(model, now["body"], mask, support_x)
-            return cross_entropy(logits_of(now["head"], embedding), support_y)
+            embedding = features if "body" in fixed else embed_support(model, now["body"], mask, support_x, marked)
+            return cross_entropy(logits_of(now["head"], embedding), support_y, inner.padded)
 
         optimiser = with_rates(inner.optimiser, params, moving, ways)
         return Task({name: start[name] for name in moving}, loss, optimiser, whole)
@@ -149,36 +170,52 @@ def first_body(params: Params, step_norms: bool) -> Params:
 
 
 def make_predict(model: Model) -> Callable[..., Array]:
-    """Return predict(adapted, mask, support_x, query_x) -> logits float32 [Q,N]."""
+    """Return predict(adapted, mask, support_x, query_x, support_y=None) -> logits float32 [Q,N], see `MetaLearner`."""
 
-    def predict(adapted: Params, mask: Array, support_x: Array, query_x: Array) -> Array:
-        return logits_of(adapted["head"], embed_query(model, adapted["body"], mask, support_x, query_x))
+    def predict(
+        adapted: Params, mask: Array, support_x: Array, query_x: Array, support_y: Array | None = None
+    ) -> Array:
+        embedded = embed_query(model, adapted["body"], mask, support_x, query_x, support_y)
+        return logits_of(adapted["head"], embedded)
 
     return predict
 
 
 def make_solve(
-    model: Model, inner: Inner, adapt: Callable[..., Params], predict: Callable[..., Array], every_step: bool = False
+    model: Model,
+    ways: int,
+    inner: Inner,
+    adapt: Callable[..., Params],
+    predict: Callable[..., Array],
+    every_step: bool = False,
 ) -> Callable[..., Array]:
     """Return solve(params, mask, support_x, support_y, query_x) -> logits float32 [Q,N] after adaptation.
 
     A body that stays where it is embeds support and queries in one pass, if the queries have no say in the statistics.
-    With `every_step` the logits are those after each inner step, [I,Q,N].
+    With `every_step` the logits are those after each inner step, [I,Q,N]. An episode that is padding takes no time, and
+    its logits are 0.
     """
     at_once = embeds_at_once(model, inner)
 
     def solve(params: Params, mask: Array, support_x: Array, support_y: Array, query_x: Array) -> Array:
-        task = (params, mask, support_x, support_y)
+        task, marked = (params, mask, support_x, support_y), support_y if inner.padded else None
         support, query = None, None
         if at_once:
-            support, query = embed_both(model, first_body(params, inner.step_norms), mask, support_x, query_x)
+            support, query = embed_both(model, first_body(params, inner.step_norms), mask, support_x, query_x, marked)
 
         def logits(adapted):
-            return logits_of(adapted["head"], query) if at_once else predict(adapted, mask, support_x, query_x)
+            if at_once:
+                return logits_of(adapted["head"], query)
+            return predict(adapted, mask, support_x, query_x, marked)
 
         return adapt(*task, support, logits) if every_step else logits(adapt(*task, support))
 
-    return solve
+    def solve_any(*task: PyTree) -> Array:
+        _, _, _, support_y, query_x = task
+        nothing = jnp.zeros((len(query_x), ways))
+        return lax.cond((support_y >= 0).any(), lambda: solve(*task), lambda: nothing)
+
+    return solve_any if inner.padded else solve
 
 
 def embeds_at_once(model: Model, inner: Inner) -> bool:

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 
 from atnas_jax.types import Array, Params
 
+ABSENT = -1e9  # the bias of a class that is none: exp of it is 0, and a sum with it is finite
+
 
 class Head(NamedTuple):
     """How a head starts.
@@ -74,6 +76,12 @@ def _prototypes() -> Head:
         return {"w": 2 * temperature * means.T, "b": -temperature * jnp.square(means).sum(-1)}
 
     return Head(init, build, True)
+
+
+def without_absent(head: Params, labels: Array) -> Params:
+    """Return the head without the classes that have no label in `labels` int32 [S]: their probability is exactly 0."""
+    present = (labels[:, None] == jnp.arange(len(head["b"]))).any(0)
+    return head | {"b": jnp.where(present, head["b"], ABSENT)}
 
 
 HEADS = ("prototypes", "vector", "zeros", "matrix")

@@ -52,6 +52,7 @@ def make_learner(
     teacher: Teacher | None = None,
     task_batch: int = 1,
     axis: str | None = None,
+    padded: bool = False,
 ) -> MetaLearner:
     """Return the meta-learner called `name`.
 
@@ -76,6 +77,8 @@ def make_learner(
         teacher: of in-place distillation, see `distillation`; learners by path have no query loss to add it to.
         task_batch: episodes differentiated together, see `outer_step`.
         axis: the mapped axis of the devices that share the tasks, see `devices.py`; None is one device.
+        padded: of a learner that adapts and predicts but never steps: whether rows of label -1 are padding, see
+            `MetaLearner`; `ways` is then the most classes that a task has.
 
     Raises:
         ValueError: an unknown name, or an option that the learner does not have.
@@ -91,8 +94,10 @@ def make_learner(
     adapted = adapted or own
     for problem in refused(name, adapted, step_rates, step_norms, early, teacher.weight if teacher else 0.0):
         raise ValueError(problem)
+    if padded and model.normalisation == "batch_transductive":
+        raise ValueError("net.normalisation 'batch_transductive' would see padding; give padded=False")
     optimiser = INNER_OPTIMISERS[inner_optimiser](1.0 if weight_rates or step_rates else inner_lr)
-    inner = Inner(adapted, inner_steps, optimiser, first_order, step_norms, tolerance, remat)
+    inner = Inner(adapted, inner_steps, optimiser, first_order, step_norms, tolerance, remat, padded)
     parts, options = (model, make_head(head, ways), ways, inner, outer), {"task_batch": task_batch, "axis": axis}
     if name == "reptile":
         return reptile(*parts, **options)

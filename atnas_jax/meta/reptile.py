@@ -45,8 +45,9 @@ def reptile(
         metrics = {"loss": cross_entropy(logits, episode.query_y), "accuracy": accuracy(logits, episode.query_y)}
         return jax.tree.map(jnp.subtract, params, moved), metrics
 
-    solve = make_solve(model, inner, adapt, predict)
-    return MetaLearner(init, adapt, predict, solve, outer_step(task_gradient, outer, task_batch, axis))
+    solve = make_solve(model, ways, inner, adapt, predict)
+    step = outer_step(task_gradient, outer, task_batch, axis)
+    return MetaLearner(init, adapt, predict, solve, step, padded=inner.padded)
 
 
 class PathLength(NamedTuple):
@@ -101,8 +102,9 @@ def leap(
         metrics = {"loss": cross_entropy(logits, episode.query_y), "accuracy": accuracy(logits, episode.query_y)}
         return jax.tree.map(jnp.zeros_like, params) | found, metrics
 
-    solve = make_solve(model, inner, adapt, predict)
-    return MetaLearner(init, adapt, predict, solve, outer_step(task_gradient, outer, task_batch, axis))
+    solve = make_solve(model, ways, inner, adapt, predict)
+    step = outer_step(task_gradient, outer, task_batch, axis)
+    return MetaLearner(init, adapt, predict, solve, step, padded=inner.padded)
 
 
 def path_gradient(task: Task, steps: int, parts: list[str], length: PathLength) -> tuple[Params, Params]:

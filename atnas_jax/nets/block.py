@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from atnas_jax.nets.norm import LEARNED, held, normaliser
 from atnas_jax.nets.pool import max_pool2
-from atnas_jax.types import Array, Params
+from atnas_jax.types import Array, Params, Reference
 
 
 def init_norm(channels: int, name: str = "support") -> Params:
@@ -13,13 +13,13 @@ def init_norm(channels: int, name: str = "support") -> Params:
     return {"scale": jnp.ones(channels), "bias": jnp.zeros(channels)} | learned
 
 
-def normalise(y: Array, channels: Array, norm: Params, name: str, reference: int | None) -> Array:
+def normalise(y: Array, channels: Array, norm: Params, name: str, reference: Reference) -> Array:
     """Normalise, scale and shift; float [n,H,W,C] -> the same, zero where `channels` [C] is zero."""
     slope, shift = _slope_and_shift(y, channels, norm, name, reference)
     return ((y * slope + shift) * channels).astype(y.dtype)
 
 
-def norm_relu_pool(y: Array, channels: Array, norm: Params, name: str, reference: int | None) -> Array:
+def norm_relu_pool(y: Array, channels: Array, norm: Params, name: str, reference: Reference) -> Array:
     """Compute max_pool2(relu(normalise(y))) on a quarter of the values; float [n,H,W,C] -> [n,H//2,W//2,C].
 
     Normalisation is affine per channel given its statistics, so it commutes with pooling up to the sign of the scale.

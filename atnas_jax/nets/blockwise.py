@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from atnas_jax.nets.chain import ChainSupernet, Place, first_place, pool_last, run_block
 from atnas_jax.space.chain import DEPTH_SLOT, LAST_POOL, POOL_SLOT, ChainSpec, op_slot, width_slot
-from atnas_jax.types import Array, Blockwise, Params, PyTree
+from atnas_jax.types import Array, Blockwise, Params, PyTree, Reference
 
 
 def blockwise_chain(net: ChainSupernet, embed: Callable[[Array], Array], cast: Callable[[PyTree], PyTree]) -> Blockwise:
@@ -20,12 +20,12 @@ def blockwise_chain(net: ChainSupernet, embed: Callable[[Array], Array], cast: C
     spec = net.spec
 
     def block_of(number: int) -> Callable[..., Place]:
-        def block(prepared: Params, here: Place, mask: Array, reference: int | None) -> Place:
+        def block(prepared: Params, here: Place, mask: Array, reference: Reference) -> Place:
             return run_block(net, number, prepared[f"block{number}"], here, cast(mask), reference)[0]
 
         return block
 
-    def last_pool(_: Params, here: Place, mask: Array, __: int | None) -> Place:
+    def last_pool(_: Params, here: Place, mask: Array, __: Reference) -> Place:
         return here._replace(x=pool_last(here.x, mask[POOL_SLOT, : len(LAST_POOL)], net.execution))
 
     return Blockwise(

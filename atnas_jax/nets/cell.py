@@ -9,7 +9,7 @@ from atnas_jax.nets.block import init_norm, normalise, relu
 from atnas_jax.nets.conv import conv
 from atnas_jax.nets.ops import chosen_op, he_normal, init_ops, mixed_op
 from atnas_jax.space.cell import CellSpec, input_pairs, node_slot
-from atnas_jax.types import Array, Params
+from atnas_jax.types import Array, Params, Reference
 
 
 class CellSupernet(nn.Module):
@@ -21,7 +21,7 @@ class CellSupernet(nn.Module):
     implementation: str
 
     @nn.compact
-    def __call__(self, x: Array, mask: Array, reference: int | None = None) -> Array:
+    def __call__(self, x: Array, mask: Array, reference: Reference = None) -> Array:
         """Map images [n,H,W,C] under a mask [E,O] to the last feature map [n,h,w,B*C]."""
         spec = self.spec
         stem = self.param("stem", init_stem, spec, x.shape[-1], self.normalisation)
@@ -100,12 +100,12 @@ def init_stem(key: Array, spec: CellSpec, c_in: int, name: str) -> Params:
     return init_unit(key, 3, c_in, spec.channels, name)
 
 
-def stem_of(params: Params, spec: CellSpec, x: Array, name: str, reference: int | None, implementation: str) -> Array:
+def stem_of(params: Params, spec: CellSpec, x: Array, name: str, reference: Reference, implementation: str) -> Array:
     """Return the stem's output, float [n,h,w,C]."""
     return unit(params, x, spec.stem_stride, name, reference, implementation)
 
 
-def unit(params: Params, x: Array, stride: int, name: str, reference: int | None, implementation: str) -> Array:
+def unit(params: Params, x: Array, stride: int, name: str, reference: Reference, implementation: str) -> Array:
     """Convolve and normalise; float [n,H,W,c] -> [n,ceil(H/stride),ceil(W/stride),C]."""
     y = conv(x, params["kernel"], stride, 1, implementation)
     return normalise(y, jnp.ones(y.shape[-1], y.dtype), params["norm"], name, reference)
@@ -135,7 +135,7 @@ def init_inputs(key: Array, spec: CellSpec, c_before: int, c_last: int, name: st
 
 
 def cell_inputs(
-    params: Params, spec: CellSpec, layer: int, before: Array, last: Array, name: str, reference: int | None, impl: str
+    params: Params, spec: CellSpec, layer: int, before: Array, last: Array, name: str, reference: Reference, impl: str
 ) -> tuple[Array, Array]:
     """Return the two preprocessed inputs of a cell, float [n,h,w,C] each."""
     stride = 2 if layer in spec.reductions else 1

@@ -12,7 +12,7 @@ from atnas_jax.nets.norm import LEARNED, held
 from atnas_jax.nets.ops import chosen_op, mixed_op, shield
 from atnas_jax.nets.pool import max_pool2
 from atnas_jax.space.chain import DEPTH_SLOT, LAST_POOL, POOL_SLOT, ChainSpec, op_slot, width_slot
-from atnas_jax.types import Array, Params
+from atnas_jax.types import Array, Params, Reference
 
 
 class ChainSupernet(nn.Module):
@@ -32,7 +32,7 @@ class ChainSupernet(nn.Module):
     implementation: str
 
     @nn.compact
-    def __call__(self, x: Array, mask: Array, reference: int | None = None) -> Array:
+    def __call__(self, x: Array, mask: Array, reference: Reference = None) -> Array:
         """Map images [n,H,W,C] under a mask [E,O] to the last feature map [n,h,w,widest]."""
         spec, here = self.spec, first_place(x)
         for block, ops in enumerate(spec.ops):
@@ -56,7 +56,7 @@ def first_place(x: Array) -> Place:
 
 
 def run_block(
-    net: ChainSupernet, block: int, params: Params, here: Place, mask: Array, reference: int | None
+    net: ChainSupernet, block: int, params: Params, here: Place, mask: Array, reference: Reference
 ) -> tuple[Place, tuple[Array, Array]]:
     """Return what stands after a block, and (its rectified sum of ops, the channels there float [widest]).
 
@@ -145,14 +145,14 @@ def pool_last(x: Array, weights: Array, execution: str) -> Array:
 
 
 def finish(
-    spec: ChainSpec, block: int, y: Array, x: Array, channels: Array, norm: Params, name: str, reference: int | None
+    spec: ChainSpec, block: int, y: Array, x: Array, channels: Array, norm: Params, name: str, reference: Reference
 ) -> Array:
     """Return the output of an active block from the sum of its ops y and its input x."""
     return add_input(spec, block, rectify(spec, block, y, channels, norm, name, reference), x, channels)
 
 
 def rectify(
-    spec: ChainSpec, block: int, y: Array, channels: Array, norm: Params, name: str, reference: int | None
+    spec: ChainSpec, block: int, y: Array, channels: Array, norm: Params, name: str, reference: Reference
 ) -> Array:
     """Return the sum of ops y, normalised, rectified and, where the block pools, pooled."""
     if spec.strides[block] == 2 and spec.downsample == "pool":

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from atnas_jax.types import Array, Params, PyTree
+from atnas_jax.types import Array, Params, PyTree, Reference
 
 NORMALISATIONS = ("support", "batch_transductive", "instance", "group", "layer", "tasknorm")
 LEARNED = {"tasknorm": ("task_scale", "task_offset")}  # numbers of a norm besides scale and bias of its channels
@@ -44,7 +44,7 @@ def check_normalisation(name: str) -> None:
 
 
 def normaliser(
-    x: Array, channels: Array, name: str, reference: int | None, norm: Params | None = None
+    x: Array, channels: Array, name: str, reference: Reference, norm: Params | None = None
 ) -> tuple[Array, Array]:
     """Return the mean and the inverse standard deviation that normalise x.
 
@@ -52,8 +52,8 @@ def normaliser(
         x: float [n,H,W,C], the sum of the candidate ops.
         channels: float [C], 1 where the channel exists in this subnet; group and layer statistics leave the rest out.
         name: one of `NORMALISATIONS`, or "none": mean 0 and inverse 1.
-        reference: with `support` and `tasknorm`, the number of leading rows whose statistics serve all rows; None means
-            all rows.
+        reference: with `support` and `tasknorm`, the number of leading rows whose statistics serve all rows, or bool
+            [n], which rows those are; None means all rows.
         norm: the norm's parameters, of which the `LEARNED` ones of this normalisation are read.
 
     Returns:
@@ -63,7 +63,8 @@ def normaliser(
     if name == "none":
         return jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
     if name in ("support", "batch_transductive"):
-        mean, variance = moments(x, reference if name == "support" else None)
+        reference = reference if name == "support" else None
+        mean, variance = _marked_moments(x, reference) if is_marked(reference) else moments(x, reference)
         return mean, lax.rsqrt(variance + EPSILON)
     if name in ("instance", "tasknorm"):
         mean = x.mean((1, 2), keepdims=True)
@@ -78,6 +79,20 @@ def normaliser(
     mean = (x.mean((1, 2)) @ share.T)[:, None, None, :]
     variance = (jnp.square(x - mean).mean((1, 2)) @ share.T)[:, None, None, :]
     return mean, lax.rsqrt(variance + EPSILON)
+
+
+def is_marked(reference: Reference) -> bool:
+    """Return whether rows are marked one by one, and not the first ones."""
+    return not (reference is None or isinstance(reference, int))
+
+
+def _marked_moments(x: Array, marks: Array) -> tuple[Array, Array]:
+    """Return what `moments` does, over the rows that are marked bool [n]."""
+    marks = marks[:, None, None, None]
+    number = (marks.sum() * x.shape[1] * x.shape[2]).astype(x.dtype)
+    rows = jnp.where(marks, x, 0)  # what is not finite in another row stays there
+    mean = rows.sum((0, 1, 2)) / number
+    return mean, jnp.where(marks, jnp.square(rows - mean), 0).sum((0, 1, 2)) / number
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -132,18 +147,27 @@ def _moments_forward(x, reference):
 moments.defvjp(_moments_forward, _moments_backward)
 
 
-def _task_statistics(mean: Array, variance: Array, reference: int | None, norm: Params) -> tuple[Array, Array]:
+def _task_statistics(mean: Array, variance: Array, reference: Reference, norm: Params) -> tuple[Array, Array]:
     """Mix statistics of each image, float [n,1,1,C], with those of the support (Bronskill et al. 2020, section 4).
 
     a = sigmoid(scale * |D| + offset), |D| being the number of support images; m = a m_BN + (1 - a) m_IN;
     v = a (v_BN + (m_BN - m)^2) + (1 - a) (v_IN + (m_IN - m)^2). Images are of one size, so that the support's own
     statistics are m_BN = mean_D m_IN and v_BN = mean_D v_IN + var_D m_IN.
     """
-    support = mean[:reference]
-    rows = support.shape[0]
+    if is_marked(reference):
+        rows = reference.sum()
+
+        def over_support(values):
+            return jnp.where(reference[:, None, None, None], values, 0).sum(0, keepdims=True) / rows
+    else:
+        rows = mean[:reference].shape[0]
+
+        def over_support(values):
+            return values[:reference].mean(0, keepdims=True)
+
     share = jax.nn.sigmoid(norm["task_scale"] * rows + norm["task_offset"]).astype(mean.dtype)
-    mean_all = support.mean(0, keepdims=True)
-    variance_all = (variance[:reference] + jnp.square(support - mean_all)).mean(0, keepdims=True)
+    mean_all = over_support(mean)
+    variance_all = over_support(variance + jnp.square(mean - mean_all))
     mixed = share * mean_all + (1 - share) * mean
     spread = share * (variance_all + jnp.square(mean_all - mixed))
     return mixed, spread + (1 - share) * (variance + jnp.square(mean - mixed))

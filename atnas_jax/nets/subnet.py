@@ -17,7 +17,7 @@ from atnas_jax.nets.supernet import check_last_pool, check_maps, check_names, em
 from atnas_jax.space.cell import CELLS, CellSpec, cell_resolutions, input_pairs, node_slot
 from atnas_jax.space.chain import DEPTH_SLOT, ChainSpec, chain_resolutions, op_slot, pooled_size, pools_last, width_slot
 from atnas_jax.space.slots import SearchSpace
-from atnas_jax.types import Array, Model, Params
+from atnas_jax.types import Array, Model, Params, Reference
 
 
 class Subnet(NamedTuple):
@@ -88,7 +88,7 @@ def make_subnet(
     plain = build(space.spec, genes, image_shape, normalisation, conv)
     shapes = jax.eval_shape(plain.init, jax.random.key(0))
 
-    def apply(params: Params, x: Array, mask: Array | None = None, reference: int | None = None) -> Array:
+    def apply(params: Params, x: Array, mask: Array | None = None, reference: Reference = None) -> Array:
         del mask
         return embed(plain.body(params, x, reference), readout)
 

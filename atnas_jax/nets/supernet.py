@@ -15,7 +15,7 @@ from atnas_jax.nets.norm import check_normalisation
 from atnas_jax.space.cell import cell_resolutions
 from atnas_jax.space.chain import chain_resolutions
 from atnas_jax.space.slots import SearchSpace
-from atnas_jax.types import Array, Model, Params, PyTree
+from atnas_jax.types import Array, Model, Params, PyTree, Reference
 
 EXECUTIONS = ("switch", "folded")
 READOUTS = ("flatten", "mean")
@@ -40,7 +40,7 @@ def in_dtype(apply: Callable[..., Array], dtype: str) -> Callable[..., Array]:
     if dtype == "float32":
         return apply
 
-    def cast(params: Params, x: Array, mask: Array | None = None, reference: int | None = None) -> Array:
+    def cast(params: Params, x: Array, mask: Array | None = None, reference: Reference = None) -> Array:
         return apply(*cast_to(dtype)((params, x, mask)), reference).astype(jnp.float32)
 
     return cast
@@ -102,19 +102,22 @@ def _module(space: SearchSpace, normalisation: str, execution: str, conv: str) -
 def make_activations(
     space: SearchSpace, *, normalisation: str = "support", execution: str = "switch", conv: str = "auto"
 ) -> Callable[[Params, Array, Array], tuple[tuple[Array, Array], ...]]:
-    """Return activations(params, x [n,H,W,C], mask [E,O]) -> per ReLU layer (values [n,h,w,C], channels there [C]).
+    """Return activations(params, x, mask, reference=None), see `Model`, -> per ReLU layer (values, channels there [C]).
 
-    Values are those after the ReLU and, where a block pools, after the pool, which commutes. A block that is inactive
-    has no channel there. The ReLUs at the inputs of a cell see what a ReLU has passed, so but for that of the stem they
-    are not given again. A last pool comes after all of them, so that they say nothing of it.
+    Values [n,h,w,C] are those after the ReLU and, where a block pools, after the pool, which commutes. A block that is
+    inactive has no channel there. The ReLUs at the inputs of a cell see what a ReLU has passed, so but for that of the
+    stem they are not given again. A last pool comes after all of them, so that they say nothing of it.
 
     Args: as in `make_supernet`; computed in the dtype of the parameters.
     """
     check_names(normalisation, "mean", conv, execution)
     module = _module(space, normalisation, execution, conv)
 
-    def activations(params: Params, x: Array, mask: Array) -> tuple[tuple[Array, Array], ...]:
-        return module.apply({"params": params}, x, mask, mutable=["intermediates"])[1]["intermediates"]["relus"]
+    def activations(
+        params: Params, x: Array, mask: Array, reference: Reference = None
+    ) -> tuple[tuple[Array, Array], ...]:
+        kept = module.apply({"params": params}, x, mask, reference, mutable=["intermediates"])[1]
+        return kept["intermediates"]["relus"]
 
     return activations
 
@@ -156,7 +159,7 @@ def make_supernet(
     def init(key: Array) -> Params:
         return module.init(key, jnp.zeros((1, *image_shape)), jnp.ones(mask_shape))["params"]
 
-    def apply(params: Params, x: Array, mask: Array, reference: int | None = None) -> Array:
+    def apply(params: Params, x: Array, mask: Array, reference: Reference = None) -> Array:
         return embed(module.apply({"params": params}, x, mask, reference), readout)
 
     def features(key: Array) -> Array:

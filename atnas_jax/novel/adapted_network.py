@@ -17,8 +17,10 @@ from atnas_jax.job.compiled import compiled
 from atnas_jax.job.config import stored_config
 from atnas_jax.job.files import write_arrays
 from atnas_jax.job.learners import evaluation_learner
+from atnas_jax.meta.heads import ABSENT
 from atnas_jax.nets.norm import is_transductive
 from atnas_jax.novel.meta_network import flatten, nest
+from atnas_jax.novel.padding import FEW_IMAGES, filled, padded_size
 from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.space.text import space_from_dict, space_to_dict, to_json, to_text
 from atnas_jax.types import Array, Params
@@ -130,7 +132,8 @@ def make_predictor(
 ) -> Predictor:
     """Return predictor(weights, genotype, support_x, query_x) -> probabilities float32 [n,N], compiled late.
 
-    Queries go in chunks; the last is padded to a power of two, so that few sizes compile, where padding has no say.
+    Queries go in chunks; the last is padded to a power of two, and so are a small support and the classes, so that few
+    sizes compile, where padding has no say.
 
     Args:
         config, space, image_shape: of the meta-network.
@@ -139,21 +142,31 @@ def make_predictor(
     learner = evaluation_learner(config, space, image_shape, config.protocol.ways)  # whose ways predict nothing
     may_pad = not is_transductive(config.net.normalisation)
 
-    def predict(weights: Params, genotype: Array, support_x: Array, query_x: Array) -> Array:
-        return jax.nn.softmax(learner.predict(weights, mask_of(space, genotype), support_x, query_x))
+    def predict(weights: Params, genotype: Array, support_x: Array, query_x: Array, support_y: Array | None) -> Array:
+        return jax.nn.softmax(learner.predict(weights, mask_of(space, genotype), support_x, query_x, support_y))
 
     program = compiled(predict, clock)
 
     def predictor(weights, genotype, support_x, query_x) -> np.ndarray:
-        found = []
+        found, marked, images, ways = [], None, len(support_x), weights["head"]["b"].shape[0]
+        if may_pad and images <= FEW_IMAGES:
+            size = padded_size(images)
+            marked, support_x = filled(np.zeros(images, np.int32), size, value=-1), filled(support_x, size)
+            weights = weights | {"head": _with_absent(weights["head"], max(size, ways))}
         for first in range(0, len(query_x), QUERY_CHUNK):
             chunk = query_x[first : first + QUERY_CHUNK]
             size = 1 << (len(chunk) - 1).bit_length() if may_pad else len(chunk)
             padded = np.concatenate([chunk, np.repeat(chunk[:1], size - len(chunk), 0)])
-            found.append(np.asarray(program(weights, genotype, support_x, padded))[: len(chunk)])
+            found.append(np.asarray(program(weights, genotype, support_x, padded, marked))[: len(chunk), :ways])
         return np.concatenate(found)
 
     return predictor
+
+
+def _with_absent(head: Params, ways: int) -> Params:
+    """Return a head with further classes, up to `ways`, that are none."""
+    w, b = map(np.asarray, (head["w"], head["b"]))
+    return {"w": filled(w, len(w), ways), "b": filled(b, ways, value=ABSENT)}
 
 
 def as_images(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:

@@ -1,73 +1,64 @@
 """What accuracy to expect on images of a novel task, from its support set alone."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from atnas_jax.adaptation import moved_rows, support_folds
-from atnas_jax.data.augment import pseudo_queries
 from atnas_jax.devices import map_rows
-from atnas_jax.nets.norm import is_transductive
+from atnas_jax.pseudo import PseudoRows, needs_copies, pseudo_episodes, pseudo_rows
 from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.types import Array, MetaLearner, Params
 
-CHEAP = 64  # support images up to which each is left out alone
+CHEAP = 64  # support images up to which each is left out alone, a `padded_size`
+COPIES = "moved copies"
 Z95 = 1.959964  # of the normal distribution
 
 
-def held_out(labels: np.ndarray, folds: int, transductive: bool) -> tuple[str, np.ndarray, np.ndarray]:
-    """Return how support images are held out, rows to learn from int [F,S-h] and rows to predict int [F,h].
+def held_out(labels: np.ndarray, folds: int, copies: int, transductive: bool) -> tuple[str, PseudoRows]:
+    """Return how support images are held out, and which: rows to learn from int [T,S'] and to predict int [T,h].
 
     Each image alone, where there are few; else folds, as of `support_folds`. With `transductive` normalisation always
-    folds, since one image has no statistics of its own.
+    folds, since one image has no statistics of its own. Where a class has one image nothing can be held out, and moved
+    copies of the support are predicted.
 
     Args:
-        labels: int [S], ascending, at least 2 of each class.
-        folds: the largest number of folds.
+        labels: int [S], ascending.
+        folds, copies: as of `pseudo_rows`.
         transductive: whether predictions depend on the other queries.
     """
+    if needs_copies(labels):
+        return COPIES, pseudo_rows(labels, folds, copies)
     if len(labels) > CHEAP or transductive:
-        return "folds", *support_folds(labels, folds)
+        return "folds", pseudo_rows(labels, folds, copies)
     rows = np.arange(len(labels))
-    return "leave-one-out", np.stack([np.delete(rows, row) for row in rows]), rows[:, None]
+    return "leave-one-out", PseudoRows(np.stack([np.delete(rows, row) for row in rows]), rows[:, None])
 
 
-def make_estimate(config: ConfigDict, space: SearchSpace, learner: MetaLearner, labels: np.ndarray, axis: str | None):
-    """Return (how, estimate(params, genotype, support_x, support_y, key) -> bool [n], whether each was right).
-
-    Where a class has one image nothing can be held out, and moved copies of the support are predicted: `how` is then
-    "moved copies".
+def make_estimate(space: SearchSpace, learner: MetaLearner, moved: bool, axis: str | None) -> Callable[..., Array]:
+    """Return estimate(params, genotype, support_x, support_y, rows, key) -> bool [T,h], whether each was right.
 
     Args:
-        config, space: of the run.
+        space: of the run.
         learner: of so many ways.
-        labels: int [S] on the host, ascending.
-        axis: the mapped axis of the devices that share the folds.
+        moved: whether moved copies are predicted.
+        axis: the mapped axis of the devices that share the episodes.
     """
-    if np.bincount(labels).min() < 2:
-        rows = moved_rows(labels, config.adapt.copies)
 
-        def on_copies(params: Params, genotype: Array, x: Array, y: Array, key: Array) -> Array:
-            moved = pseudo_queries(key, x[rows], 1)
-            return learner.solve(params, mask_of(space, genotype), x, y, moved).argmax(-1) == y[rows]
-
-        return "moved copies", on_copies
-    how, learn, out = held_out(labels, config.adapt.folds, is_transductive(config.net.normalisation))
-
-    def estimate(params: Params, genotype: Array, x: Array, y: Array, key: Array) -> Array:
-        del key
+    def estimate(params: Params, genotype: Array, x: Array, y: Array, rows: PseudoRows, key: Array) -> Array:
         mask = mask_of(space, genotype)
 
-        def one(rows):
-            own, held = rows
-            return learner.solve(params, mask, x[own], y[own], x[held]).argmax(-1) == y[held]
+        def one(rows: PseudoRows) -> Array:
+            one_row = jax.tree.map(lambda at: at[None], rows)
+            episode = jax.tree.map(lambda leaf: leaf[0], pseudo_episodes(key, x, y, one_row, moved))
+            return learner.solve(params, mask, *episode[:3]).argmax(-1) == episode.query_y
 
-        return map_rows(one, (jnp.asarray(learn), jnp.asarray(out)), axis=axis).reshape(-1)
+        return map_rows(one, jax.tree.map(jnp.asarray, rows), axis=axis)
 
-    return how, estimate
+    return estimate
 
 
 def describe(how: str, right: np.ndarray) -> dict[str, Any]:
@@ -79,7 +70,7 @@ def describe(how: str, right: np.ndarray) -> dict[str, Any]:
     they are copies of: there `accuracy` is null and `upper` the share, a bound that new images will not reach.
     """
     share, number = float(np.mean(right)), len(right)
-    if how == "moved copies":
+    if how == COPIES:
         return {"accuracy": None, "ci95": None, "upper": share, "images": number, "how": how}
     return {"accuracy": share, "ci95": wilson(share, number), "upper": None, "images": number, "how": how}
 

@@ -2,55 +2,31 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.devices import AXIS, make_mesh
-from atnas_jax.job.compiled import compiled, stopwatch
+from atnas_jax.job.compiled import stopwatch
 from atnas_jax.job.config import check_config
-from atnas_jax.job.costs import make_cost, share_of_limits
-from atnas_jax.job.learners import evaluation_learner
+from atnas_jax.job.costs import count_cost
 from atnas_jax.job.trial import trial_to_dict
 from atnas_jax.novel.adapted_network import AdaptedNetwork, as_float, as_images, make_predictor
-from atnas_jax.novel.expected import describe, make_estimate
+from atnas_jax.novel.expected import describe
 from atnas_jax.novel.meta_network import MetaNetwork
-from atnas_jax.novel.support import Choice, Task, make_support_search
+from atnas_jax.novel.padding import FEW_IMAGES, lay_out
+from atnas_jax.novel.programs import Programs, make_programs
+from atnas_jax.novel.support import Choice, Task
+from atnas_jax.pseudo import PseudoRows
 from atnas_jax.rng import stream
-from atnas_jax.search.genetic import genetic
-from atnas_jax.search.repair import cheaper, repaired
-from atnas_jax.space.slots import mask_of
+from atnas_jax.space.slots import SearchSpace
 from atnas_jax.space.text import to_text
+from atnas_jax.types import Params
 
 LIMITS = ("max_params", "max_macs", "max_latency_ms")
-FEW_IMAGES = 100  # of a support: a search on as many takes less time than the compiler saves by optimising little
 Fit = Callable[..., AdaptedNetwork]
-
-
-class Programs(NamedTuple):
-    """What is compiled for tasks of the same numbers of images a class.
-
-    repair(population int32 [n,E]) -> the same within the limits, where there are any
-    first, step, decide, choose: of `SupportSearch`
-    learn(params, genotype, support_x, support_y) -> adapted weights
-    estimate(params, genotype, support_x, support_y, key) -> bool [n], see `make_estimate`; `how` names it
-    cost(genotype) -> int32 [2], parameters and multiply-adds
-    fits(genotypes [n,E]) -> bool [n], whether they keep the limits
-    """
-
-    repair: Callable
-    first: Callable
-    step: Callable
-    decide: Callable
-    choose: Callable
-    learn: Callable
-    estimate: Callable
-    how: str
-    cost: Callable
-    fits: Callable
 
 
 def adapt_to(
@@ -82,13 +58,14 @@ def make_fit(
     max_macs: int | None = None,
     max_latency_ms: float | None = None,
     estimate: bool = True,
+    pad: bool = True,
     once: bool = False,
     clock: dict[str, float] | None = None,
 ) -> Fit:
     """Return fit(images, labels, classes=None, *, seed=0) -> AdaptedNetwork, for many tasks.
 
-    It compiles for the first task of each set of counts of images a class, and never again for such tasks. `fit` takes
-    uint8 [S,H,W,C] in the network's shape, integers [S] in 0..N-1 and the classes [N] that they stand for. Where the
+    Tasks whose supports are filled up to the same number of images share what is compiled, see `pad`. `fit` takes uint8
+    [S,H,W,C] in the network's shape, integers [S] in 0..N-1 and the classes [N] that they stand for. Where the
     network's own trial of the search has shown no gain, see `Trial`, it keeps the shared best architecture, unless
     generations, population, seconds or a limit is given.
 
@@ -100,6 +77,9 @@ def make_fit(
         max_params, max_macs, max_latency_ms: limits of the chosen architecture for the task's own number of classes;
             None is the config's, of the protocol's classes.
         estimate: whether to estimate the accuracy to expect, see `expected.py`.
+        pad: fill supports of up to 100 images up to 8, 16, 32, 64 or 128, so that a task of other numbers of images and
+            classes hardly ever compiles; without, and with `batch_transductive` normalisation, every set of counts of
+            images a class does, and then takes less time.
         once: it is for one task, on which less compiling is worth more than a faster search.
         clock: gets the seconds of compiling, see `compiled`.
 
@@ -122,21 +102,26 @@ def make_fit(
         _check_ways(network.config, ways := int(labels.max()) + 1)
         order = np.argsort(labels, kind="stable")
         images, labels = np.asarray(images)[order], labels[order].astype(np.int32)
-        counts = tuple(np.bincount(labels).tolist())
-        if counts not in known:
-            known[counts] = _make_programs(network, labels, clock, limited, once)
-        programs, before, seconds = known[counts], clock["compile_s"], stopwatch(clock)
-        x, y, key = jnp.asarray(as_float(images, network.normalise)), jnp.asarray(labels), stream(seed, "adapt")
+        form, sheet = lay_out(network.config, as_float(images, network.normalise), labels, pad)
+        # Compiling of which little is optimised is saved more than a search on few images takes longer for it.
+        quickly = once and not network.config.adapt.seconds and len(labels) <= FEW_IMAGES
+        kind = form, ways if limited else None, quickly
+        if kind not in known:
+            known[kind] = make_programs(network, *kind, clock)
+        programs, before, seconds = known[kind], clock["compile_s"], stopwatch(clock)
+        sheet = jax.tree.map(jnp.asarray, sheet)
         warm = programs.repair(network.population[: network.config.adapt.population])
-        _check_limits(limits, programs, warm)
-        task = Task(key, network.params, x, y, warm[0])
-        keeps = trial is not None and trial.keeps(min(counts))
+        count = functools.partial(count_cost, network.config, network.space, network.image_shape, ways)
+        _check_limits(limits, programs, count, warm)
+        task = Task(stream(seed, "adapt"), network.params, sheet.x, sheet.y, sheet.search, warm[0])
+        keeps = trial is not None and trial.keeps(int(np.bincount(labels).min()))
         choice, rounds = _kept(task) if keeps else _search(programs, task, warm, network.config.adapt, seconds)
         chosen, genotype = seconds(), np.asarray(choice.genotype)
-        _check_limits(limits, programs, genotype[None])
-        weights = jax.block_until_ready(programs.learn(network.params, genotype, x, y))
-        learned, cost = seconds(), np.asarray(programs.cost(genotype))
-        about = _about(network, programs, task, choice, cost, estimate) | {
+        _check_limits(limits, programs, count, genotype[None])
+        weights = jax.block_until_ready(programs.learn(network.params, genotype, sheet.x, sheet.y))
+        learned = seconds()
+        expected = _expected(programs, form.how, task, genotype, sheet.estimate) if estimate else None
+        about = _about(network.space, choice, count(genotype), len(labels), expected) | {
             "generations": rounds,
             "evaluations": rounds * network.config.adapt.population,
             "architecture_s": round(chosen, 3),
@@ -146,26 +131,36 @@ def make_fit(
         }
         classes = np.arange(ways) if classes is None else np.asarray(classes)
         return AdaptedNetwork(
-            weights, genotype, images, labels, classes, network.space, network.image_shape, network.normalise,
-            network.config, about, predictor,
+            _of_classes(weights, ways), genotype, images, labels, classes, network.space, network.image_shape,
+            network.normalise, network.config, about, predictor,
         )  # fmt: skip
 
     return fit
 
 
-def _about(network, programs, task, choice, cost, estimate) -> dict[str, Any]:
+def _of_classes(weights: Params, ways: int) -> Params:
+    """Return adapted weights without the classes that padding has added to the head."""
+    head = {name: jnp.asarray(np.asarray(leaf)[..., :ways]) for name, leaf in weights["head"].items()}
+    return weights | {"head": head}
+
+
+def _expected(programs: Programs, how: str, task: Task, genotype: np.ndarray, rows: PseudoRows) -> dict[str, Any]:
+    """Return what `describe` says of the estimate."""
+    given = (task.params, genotype, task.support_x, task.support_y, rows, stream(task.key, "expected"))
+    return describe(how, np.asarray(programs.estimate(*given))[np.asarray(rows.held) >= 0])
+
+
+def _about(
+    space: SearchSpace, choice: Choice, cost: tuple[int, int], images: int, expected: dict[str, Any] | None
+) -> dict[str, Any]:
     """Return what adaptation.json says of a choice."""
     gain, error = np.asarray(choice.gain, float)
-    expected = None
-    if estimate:
-        given = (task.params, choice.genotype, task.support_x, task.support_y, stream(task.key, "expected"))
-        expected = describe(programs.how, np.asarray(programs.estimate(*given)))
     return {
-        "genotype": to_text(network.space, np.asarray(choice.genotype)),
-        "params": int(cost[0]),
-        "macs": int(cost[1]),
-        "support_images": len(task.support_y),
-        "found": to_text(network.space, np.asarray(choice.found)),  # before it was held against the shared best
+        "genotype": to_text(space, np.asarray(choice.genotype)),
+        "params": cost[0],
+        "macs": cost[1],
+        "support_images": images,
+        "found": to_text(space, np.asarray(choice.found)),  # before it was held against the shared best
         "found_is_better_by": None
         if not np.isfinite([gain, error]).all()
         else {"nats": float(gain), "standard_error": float(error)},
@@ -200,47 +195,6 @@ def _search(programs, task, warm, settings, seconds) -> tuple[Choice, int]:
     return jax.block_until_ready(programs.decide(carry, task)), rounds
 
 
-def _make_programs(
-    network: MetaNetwork, labels: np.ndarray, clock: dict[str, float], limited: bool, once: bool
-) -> Programs:
-    """Return the programs for tasks whose support labels, sorted, are `labels`; compiled late, see `compiled`."""
-    space, shape, ways = network.space, network.image_shape, int(labels.max()) + 1
-    config = network.config.copy_and_resolve_references()
-    if limited:
-        config.protocol.ways = ways
-    learner = evaluation_learner(config, space, shape, ways)
-    used, size = share_of_limits(config, space, shape, network.latency), config.adapt.population
-    feasible = None if used is None else lambda genotypes: used(genotypes) <= 1
-    strategy = genetic(space, population=size, elites=min(2, size - 1), feasible=feasible)
-    repair = (lambda genotypes: genotypes) if not limited else cheaper(space, used, 1.0)
-    # Limits that the population was not searched under leave little of it, so there it is made cheaper.
-    strategy = repaired(strategy, repair) if limited else strategy
-    search = make_support_search(config, space, shape, learner, strategy, labels, feasible, AXIS)
-    how, estimate = make_estimate(config, space, learner, labels, AXIS)
-
-    def learn(params, genotype, x, y):
-        return learner.adapt(params, mask_of(space, genotype), x, y)
-
-    def fits(genotypes):
-        return jnp.ones(len(genotypes), bool) if feasible is None else feasible(genotypes)
-
-    quickly = once and not config.adapt.seconds and len(labels) <= FEW_IMAGES
-    program = functools.partial(compiled, clock=clock, quickly=quickly)
-    everywhere = make_mesh(jax.device_count())
-    return Programs(
-        repair=program(repair) if limited else repair,
-        first=program(search.first, mesh=everywhere),
-        step=program(search.step, mesh=everywhere),
-        decide=program(search.decide, mesh=everywhere),
-        choose=program(search.choose, mesh=everywhere),
-        learn=program(learn),
-        estimate=program(estimate, mesh=everywhere),
-        how=how,
-        cost=program(make_cost(config, space, shape, ways)),
-        fits=program(fits),
-    )
-
-
 def _changed(network: MetaNetwork, given: dict[str, Any]) -> ConfigDict:
     """Return the config with what was given, checked; None leaves a setting as it is."""
     given = {name: value for name, value in given.items() if value is not None}
@@ -261,11 +215,13 @@ def _check_ways(config: ConfigDict, ways: int) -> None:
         )
 
 
-def _check_limits(limits: dict[str, float | None], programs: Programs, population: Any) -> None:
+def _check_limits(
+    limits: dict[str, float | None], programs: Programs, count: Callable[[Any], tuple[int, int]], population: Any
+) -> None:
     """Raise ValueError where none of a population that was made to fit keeps the limits that were asked for."""
     if any(limits.values()) and not np.any(programs.fits(population)):
         asked = " and ".join(f"{name} {limit}" for name, limit in limits.items() if limit)
-        params, macs = np.asarray(programs.cost(population)).min(0)
+        params, macs = np.min([count(genotype) for genotype in np.asarray(population)], 0)
         raise ValueError(
             f"{asked} leaves none of the architectures that were tried; the nearest has {params:,} parameters, and one "
             f"has {macs:,} MACs; raise the limit"

@@ -5,19 +5,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
-from atnas_jax.adaptation import (
-    Carry,
-    adapt_architecture,
-    first_carry,
-    make_generation,
-    pseudo_episodes,
-    pseudo_sources,
-)
+from atnas_jax.adaptation import Carry, adapt_architecture, first_carry, make_generation
 from atnas_jax.incumbent import keep_unless_better
 from atnas_jax.job.proxy import support_score
+from atnas_jax.pseudo import PseudoRows, pseudo_episodes
 from atnas_jax.rng import stream
 from atnas_jax.search.variation import Feasible
 from atnas_jax.space.slots import SearchSpace
@@ -32,7 +25,8 @@ class Task(NamedTuple):
     key: Array  # of the search and of its pseudo-queries
     params: Params  # meta-parameters
     support_x: Array  # float32 [S,H,W,C], class by class
-    support_y: Array  # int32 [S]
+    support_y: Array  # int32 [S], -1 behind the others where there is padding
+    rows: PseudoRows
     incumbent: Array  # int32 [E], the shared best genotype
 
 
@@ -65,25 +59,27 @@ def make_support_search(
     image_shape: tuple[int, int, int],
     learner: MetaLearner,
     strategy: Strategy,
-    labels: np.ndarray,
+    ways: int,
+    moved: bool,
     feasible: Feasible | None = None,
     axis: str | None = None,
 ) -> SupportSearch:
-    """Return the search on support sets whose labels are `labels`; its pieces are jittable.
+    """Return the search on support sets; its pieces are jittable.
 
     Args:
         config, space, image_shape: of the run.
         learner: adapts to tasks of so many ways.
         strategy: asks and tells.
-        labels: int [S] on the host, ascending, as they decide shapes.
+        ways: N of the learner.
+        moved: whether pseudo-queries are moved copies, see `needs_copies`.
         feasible: int32 [n,E] -> bool [n], see `adapt_architecture`.
         axis: the mapped axis of the devices, None on one.
     """
     adapt, mixed = config.adapt, config.adapt.score == "mix"
-    scored = support_score(config, space, image_shape, int(labels.max()) + 1, axis)
+    scored = support_score(config, space, image_shape, ways, axis, learner.padded)
 
     def episodes_of(task: Task, key: Array):
-        return pseudo_episodes(key, task.support_x, task.support_y, labels, folds=adapt.folds, copies=adapt.copies)
+        return pseudo_episodes(key, task.support_x, task.support_y, task.rows, moved)
 
     def given(task: Task):
         """Return the keys of pseudo-queries and search, and what a generation reads."""
@@ -115,10 +111,9 @@ def make_support_search(
         # Other copies than those that the search has chosen by, so that luck with them does not count twice; of folds
         # there are no others, and there it does.
         episodes = episodes_of(task, stream(jax.random.split(task.key)[0], "decide"))
-        sources = pseudo_sources(labels, adapt.folds, adapt.copies)
         genotype, gain = keep_unless_better(
-            learner, space, task.params, task.incumbent, found, episodes, sources, adapt.margin,
-            feasible=feasible, axis=axis,
+            learner, space, task.params, task.incumbent, found, episodes, jnp.asarray(task.rows.held),
+            len(task.support_y), adapt.margin, feasible=feasible, axis=axis,
         )  # fmt: skip
         return Choice(genotype, found, gain)
 

@@ -51,13 +51,13 @@ def naswot(activations: Callable[..., tuple[tuple[Array, Array], ...]], padded: 
     Published at random weights; here at the meta-learned ones.
 
     Args:
-        activations: (body parameters, images, mask, reference) -> see `code_kernel`.
+        activations: (body parameters, images, mask, reference=None) -> see `code_kernel`.
         padded: whether images of label -1 are padding.
     """
 
     def score(params: Params, mask: Array, images: Array, labels: Array) -> Array:
         if not padded:
-            return log_determinant(code_kernel(activations(params["body"], images, mask, None)))
+            return log_determinant(code_kernel(activations(params["body"], images, mask)))
         real = labels >= 0
         kernel = code_kernel(activations(params["body"], images, mask, real))
         # An image more that is like no other and of length 1 leaves the determinant as it is.

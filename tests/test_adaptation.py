@@ -1,20 +1,12 @@
-"""A novel task from its support: folds that share nothing, and a search that finds what was planted."""
-
-from collections import Counter
+"""A search on the support of a novel task finds what was planted."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atnas_jax.adaptation import (
-    adapt_architecture,
-    mean_ranks,
-    moved_rows,
-    pseudo_episodes,
-    pseudo_sources,
-    support_folds,
-)
+from atnas_jax.adaptation import adapt_architecture, mean_ranks
+from atnas_jax.pseudo import pseudo_episodes, pseudo_rows
 from atnas_jax.search.genetic import genetic
 from atnas_jax.search.random_search import random_search
 from atnas_jax.space.chain import ChainSpec, chain_space
@@ -26,70 +18,6 @@ PLANTED = jnp.asarray([2, 1, 0, 3, 1, 2, 0])
 
 
 pytestmark = pytest.mark.usefixtures("few_optimisations")
-
-
-@pytest.mark.parametrize(
-    ("counts", "folds", "number", "held"),
-    [
-        ((5, 5, 5), 5, 5, 3),  # leave one out of each class
-        ((5, 5, 5), 2, 2, 6),  # 2 of 5 of each class, the fifth is never held out
-        ((2, 7, 3), 5, 2, 1 + 3 + 1),  # as many folds as the smallest class has images
-        ((4, 4), 3, 3, 2),
-    ],
-)
-def test_folds(counts, folds, number, held):
-    labels = np.repeat(np.arange(len(counts)), counts)
-    learn, out = support_folds(labels, folds)
-    assert learn.shape == (number, len(labels) - held) and out.shape == (number, held)
-    for rows, query in zip(learn, out, strict=True):
-        assert sorted([*rows, *query]) == list(range(len(labels)))  # disjoint, and together the whole support
-        assert set(labels[rows]) == set(labels[query]) == set(range(len(counts)))
-        assert Counter(labels[query]) == {label: count // number for label, count in enumerate(counts)}
-    assert len(set(out.reshape(-1).tolist())) == out.size  # no image is held out twice
-
-
-def test_folds_of_one_image_are_refused():
-    with pytest.raises(ValueError, match="the smallest class has 1"):
-        support_folds(np.array([0, 0, 1]), 5)
-
-
-def _support(counts):
-    labels = np.repeat(np.arange(len(counts)), counts)
-    images = jax.random.uniform(jax.random.key(1), (len(labels), 6, 6, 1))
-    return images, jnp.asarray(labels), labels
-
-
-def test_folds_become_episodes():
-    x, y, labels = _support((3, 2))
-    episodes = pseudo_episodes(jax.random.key(0), x, y, labels, folds=5, copies=4)
-    learn, out = support_folds(labels, 5)
-    assert jax.tree.map(jnp.shape, episodes) == ((2, 3, 6, 6, 1), (2, 3), (2, 2, 6, 6, 1), (2, 2))
-    for fold in range(2):
-        np.testing.assert_array_equal(episodes.support_x[fold], x[learn[fold]])
-        np.testing.assert_array_equal(episodes.query_x[fold], x[out[fold]])
-        np.testing.assert_array_equal(episodes.support_y[fold], labels[learn[fold]])
-        np.testing.assert_array_equal(episodes.query_y[fold], labels[out[fold]])
-
-
-@pytest.mark.parametrize("counts", [(1, 1, 1), (3, 1, 2)])
-def test_moved_copies_stand_in_where_a_class_has_one_image(counts):
-    x, y, labels = _support(counts)
-    x = x + jnp.arange(len(labels))[:, None, None, None]  # an image and its copies lie in i..i+1
-    episodes = jax.jit(lambda x: pseudo_episodes(jax.random.key(0), x, y, labels, folds=5, copies=4))(x)
-    number = len(labels)
-    assert jax.tree.map(jnp.shape, episodes) == ((1, number, 6, 6, 1), (1, number), (1, 12, 6, 6, 1), (1, 12))
-    np.testing.assert_array_equal(episodes.support_x[0], x)
-    np.testing.assert_array_equal(episodes.query_y[0], np.repeat(np.arange(3), 4))  # as many of every class
-    assert not any(np.array_equal(query, image) for query in episodes.query_x[0] for image in x)
-    sources = pseudo_sources(labels, 5, 4)
-    np.testing.assert_array_equal(np.floor(episodes.query_x[0].mean((1, 2, 3))), sources[0])
-    np.testing.assert_array_equal(labels[sources[0]], episodes.query_y[0])
-
-
-def test_the_images_of_a_class_take_turns():
-    labels = np.repeat(np.arange(3), (3, 1, 2))
-    np.testing.assert_array_equal(moved_rows(labels, 4), [0, 0, 1, 2, 3, 3, 3, 3, 4, 4, 5, 5])
-    np.testing.assert_array_equal(moved_rows(np.repeat(np.arange(2), (1, 5)), 2), [0] * 5 + [1, 2, 3, 4, 5])
 
 
 def test_mean_ranks_by_hand():
@@ -160,7 +88,7 @@ def _planted_learner(best):
 def _episodes():
     labels = np.repeat(np.arange(3), 2)
     x = jnp.broadcast_to(jnp.asarray(labels, jnp.float32)[:, None, None, None], (6, 2, 2, 1))
-    return pseudo_episodes(jax.random.key(0), x, jnp.asarray(labels), labels, folds=2, copies=1)
+    return pseudo_episodes(jax.random.key(0), x, jnp.asarray(labels), pseudo_rows(labels, 2, 1), False)
 
 
 def _loss(agreement):

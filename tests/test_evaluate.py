@@ -104,3 +104,22 @@ def test_one_program_scores_all_genotypes_as_their_plain_networks_do(episodes):
     one = jax.tree.map(lambda x: x[-1], episodes)
     plain = jax.jit(lambda params, episode: score(learner_of(subnet.model), params, None, episode))(own, one)
     np.testing.assert_allclose([found.accuracy[-1, -1], found.loss[-1, -1]], plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["maml", "anil"])  # pair by pair, and by their tree
+def test_padding_scores_nothing_and_changes_no_score(name, episodes):
+    model, more = make_supernet(SPACE, IMAGE), {"inner_steps": 1, "inner_lr": 0.1}
+    plain = make_learner(name, model, optax.sgd(0.1), ways=N, **more)
+    other = make_learner(name, model, optax.sgd(0.1), ways=N + 2, padded=True, **more)
+    params = plain.init(jax.random.key(0)).params
+    masks = mask_of(SPACE, random_genotypes(jax.random.key(1), SPACE, 5))
+
+    def filled(leaf):
+        value = -1 if leaf.ndim == 2 else 0
+        return jnp.pad(leaf, ((0, 2), (0, 3), *((0, 0),) * (leaf.ndim - 2)), constant_values=value)
+
+    expected = jax.jit(lambda *args: evaluate(plain, *args))(params, masks, episodes)
+    found = jax.jit(lambda *args: evaluate(other, *args))(params, masks, jax.tree.map(filled, episodes))
+    np.testing.assert_allclose(found.loss[:, :T], expected.loss, rtol=1e-5)
+    np.testing.assert_allclose(found.accuracy[:, :T], expected.accuracy, atol=1e-6)
+    assert not found.loss[:, T:].any() and not found.accuracy[:, T:].any()

@@ -9,7 +9,7 @@ REPO = Path(__file__).resolve().parents[1]
 GROUND = {"types", "rng", "devices", "compiler"}
 BELOW_3 = GROUND | {"data", "space", "search", "nets", "meta"}
 HOST = {"job", "novel", "evidence", "run", "study", "many_shot"}
-BELOW_4 = BELOW_3 | {"prefixes", "evaluate", "race", "adaptation", "incumbent", "proxies"}
+BELOW_4 = BELOW_3 | {"prefixes", "evaluate", "race", "pseudo", "adaptation", "incumbent", "proxies"}
 MAY_IMPORT = {  # room of the package -> the rooms that it may import, besides itself
     "types": set(),
     "rng": {"types"},
@@ -23,6 +23,7 @@ MAY_IMPORT = {  # room of the package -> the rooms that it may import, besides i
     "prefixes": BELOW_3,
     "evaluate": BELOW_3 | {"prefixes"},
     "race": BELOW_3 | {"prefixes", "evaluate"},
+    "pseudo": BELOW_3,
     "adaptation": BELOW_3 | {"evaluate"},
     "incumbent": BELOW_3,
     "proxies": BELOW_3,

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atnas_jax.adaptation import pseudo_episodes, pseudo_sources
 from atnas_jax.incumbent import keep_unless_better, paired_difference
+from atnas_jax.pseudo import pseudo_episodes, pseudo_rows
 from atnas_jax.space.chain import ChainSpec, chain_space
 from atnas_jax.types import Episode, MetaLearner
 
@@ -19,11 +19,13 @@ pytestmark = pytest.mark.usefixtures("few_optimisations")
 
 def test_the_error_is_that_of_a_mean_and_copies_are_no_more_images():
     values = np.random.default_rng(0).normal(size=12)
-    mean, error = paired_difference(jnp.asarray(values), np.arange(12))
+    mean, error = paired_difference(jnp.asarray(values), jnp.arange(12), 12)
     assert float(mean) == pytest.approx(values.mean(), abs=1e-6)
     assert float(error) == pytest.approx(values.std(ddof=1) / np.sqrt(12), rel=1e-5)
-    copies = paired_difference(jnp.repeat(jnp.asarray(values), 50), np.repeat(np.arange(12), 50))
+    copies = paired_difference(jnp.repeat(jnp.asarray(values), 50), jnp.repeat(jnp.arange(12), 50), 12)
     np.testing.assert_allclose(copies, (mean, error), rtol=1e-4)
+    padded = jnp.asarray([*values[:6], np.nan, *values[6:], np.inf]), jnp.asarray([*range(6), -1, *range(6, 12), -1])
+    np.testing.assert_allclose(paired_difference(*padded, 20), (mean, error), rtol=1e-6)
 
 
 def _learner(advantage):
@@ -48,8 +50,8 @@ def _taken(advantage, margin, **how):
 
     def one(luck):
         zeros = jnp.zeros((1, IMAGES), jnp.int32)
-        episodes, sources = Episode(luck, zeros, luck, zeros), np.arange(IMAGES)[None]
-        arguments = (_learner(advantage), SPACE, {}, BEST, OTHER, episodes, sources, margin)
+        episodes, sources = Episode(luck, zeros, luck, zeros), jnp.arange(IMAGES)[None]
+        arguments = (_learner(advantage), SPACE, {}, BEST, OTHER, episodes, sources, IMAGES, margin)
         genotype, gain = keep_unless_better(*arguments, **how)
         return (genotype == OTHER).all(), gain
 
@@ -73,9 +75,10 @@ def test_an_architecture_against_itself_is_kept_at_no_margin():
         return query_x[:, 0, 0]
 
     images = jnp.ones((2, 4, 4, 2))
-    episodes = pseudo_episodes(jax.random.key(0), images, jnp.arange(2), np.arange(2), folds=5, copies=3)
+    rows = pseudo_rows(np.arange(2), 5, 3)
+    episodes = pseudo_episodes(jax.random.key(0), images, jnp.arange(2), rows, True)
     arguments = (MetaLearner(None, None, None, solve, None), SPACE, {}, BEST, BEST, episodes)
-    genotype, gain = keep_unless_better(*arguments, pseudo_sources(np.arange(2), 5, 3), 0.0)
+    genotype, gain = keep_unless_better(*arguments, jnp.asarray(rows.held), 2, 0.0)
     np.testing.assert_array_equal(genotype, BEST)
     np.testing.assert_array_equal(gain, (0, 0))
 
@@ -90,7 +93,7 @@ def test_of_two_losses_the_finite_one_is_taken_and_of_none_the_shared_best_is_ke
         zeros = jnp.zeros((1, IMAGES), jnp.int32)
         episodes = Episode(jnp.zeros((1, IMAGES, 1, 1, 1)), zeros, jnp.zeros((1, IMAGES, 1, 1, 1)), zeros)
         arguments = (MetaLearner(None, None, None, solve, None), SPACE, {}, BEST, OTHER, episodes)
-        genotype, _ = keep_unless_better(*arguments, np.arange(IMAGES)[None], margin)
+        genotype, _ = keep_unless_better(*arguments, jnp.arange(IMAGES)[None], IMAGES, margin)
         return "other" if (genotype == OTHER).all() else "best"
 
     assert chosen(nothing, 1.0) == "other"

@@ -172,3 +172,13 @@ def test_many_genotypes_are_scored_as_one_by_one():
     found = jax.jit(lambda params: score_by_proxy(proxy, params, masks, episodes))(params)
     alone = [[proxy(params, mask, x, LABELS) for x in episodes.support_x] for mask in masks]
     np.testing.assert_allclose(found, np.asarray(alone).mean(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("space", [CHAIN, CELL])
+def test_padding_leaves_the_score_as_it_is(space):
+    params, activations = supernet(space)
+    mask = mask_of(space, random_genotypes(jax.random.key(3), space, 1)[0])
+    more, labels = jnp.concatenate([X, 5 * X[:2]]), jnp.asarray([*[0] * S, -1, -1])
+    expected = naswot(activations)(params, mask, X, labels[:S])
+    found = jax.jit(naswot(activations, padded=True))(params, mask, more, labels)
+    assert np.isfinite(expected) and float(found) == pytest.approx(float(expected), rel=1e-5)

@@ -47,8 +47,8 @@ def adapt(
         support_labels: integers [S] in 0..N-1, every class at least once; classes may have unequal counts.
         query_images: uint8 [n,H,W] or [n,H,W,C].
         seed: of the search.
-        options: generations, population, seconds, max_params, max_macs, max_latency_ms, estimate (False by default);
-            see `make_fit`.
+        options: generations, population, seconds, max_params, max_macs, max_latency_ms, pad, estimate (False by
+            default); see `make_fit`.
 
     Returns:
         Adapted.
@@ -62,7 +62,9 @@ def adapt(
 def make_adapter(network: MetaNetwork | str, *, estimate: bool = False, **options: Any) -> Callable[..., Adapted]:
     """Return adapter(support_images, support_labels, query_images, *, seed=0) -> Adapted, for many tasks.
 
-    It compiles for the first task of each set of counts of images a class, and never again for such tasks.
+    It compiles for the first task of each size: supports of up to 8, 16, 32, 64 and 100 images share programs, whatever
+    their classes and counts are, if all have a class of a single image or none has. With pad=False it compiles for each
+    set of counts of images a class; tasks are then up to 1.7 times as fast.
 
     Args: as of `adapt`.
     """

@@ -228,3 +228,25 @@ def test_an_instance_norm_of_one_pixel_is_refused():
         make_subnet(space, shallow, (small, small, 1), normalisation="instance")
         with pytest.raises(ValueError, match="a map of 1x1"):
             make_subnet(space, deep, (small, small, 1), normalisation="instance")
+
+
+@pytest.mark.parametrize("name", ["support", "tasknorm"])
+def test_marked_rows_are_the_reference_wherever_they_stand(name):
+    """Statistics and their derivatives are those of the first rows, and what is not finite elsewhere stays there."""
+    order = np.asarray([3, 0, 4, 1, 2, 5, 6])  # from where each row comes
+    x, params = batch(), norm(1)
+
+    def total(rows, reference):
+        mean, inverse = normaliser(rows, ONES, name, reference, params)
+        return (jnp.sin(jnp.arange(1, CHANNELS + 1)) * (inverse + mean * inverse)).sum(), (mean, inverse)
+
+    slope, found = jax.jit(jax.grad(total, has_aux=True))(x[order], jnp.asarray(order) < SUPPORT)
+    expected_slope, expected = jax.jit(jax.grad(total, has_aux=True), static_argnums=1)(x, SUPPORT)
+    expected = jax.tree.map(lambda leaf: leaf[order] if leaf.ndim > 1 else leaf, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
+    np.testing.assert_allclose(slope, expected_slope[order], atol=1e-5)
+    spoiled = normaliser(x[order].at[0].set(jnp.inf), ONES, name, jnp.asarray(order) < SUPPORT, params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_equal(a[1:] if a.ndim > 1 else a, b[1:] if b.ndim > 1 else b),
+        spoiled, normaliser(x[order], ONES, name, jnp.asarray(order) < SUPPORT, params),
+    )  # fmt: skip

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from atnas_jax.novel.expected import describe, held_out, make_estimate, sentence, wilson
+from atnas_jax.novel.expected import COPIES, describe, held_out, make_estimate, sentence, wilson
 from atnas_jax.space.chain import ChainSpec, chain_space
 from atnas_jax.types import MetaLearner
 
@@ -25,7 +25,7 @@ def _memory(params, mask, x, y, query_x):
     return jnp.concatenate([same @ jax.nn.one_hot(y, 3), jnp.full((len(query_x), 1), 0.5)], 1)
 
 
-def _estimate(tiny, solve, counts, changes=None, planted=()):
+def _estimate(solve, counts, planted=()):
     labels = np.repeat(np.arange(len(counts)), counts)
     images = (
         jnp.asarray(labels, jnp.float32)[:, None, None, None] + jnp.linspace(0, 0.2, len(labels))[:, None, None, None]
@@ -33,21 +33,22 @@ def _estimate(tiny, solve, counts, changes=None, planted=()):
     for row, value in planted:
         images = images.at[row].set(value)
     images = jnp.broadcast_to(images, (len(labels), 6, 6, 1))
-    how, estimate = make_estimate(tiny(changes), SPACE, MetaLearner(None, None, None, solve, None), labels, None)
-    return how, np.asarray(estimate({}, GENOTYPE, images, jnp.asarray(labels), jax.random.key(0)))
+    how, rows = held_out(labels, 5, 4, False)
+    estimate = make_estimate(SPACE, MetaLearner(None, None, None, solve, None), how == COPIES, None)
+    return how, np.asarray(estimate({}, GENOTYPE, images, jnp.asarray(labels), rows, jax.random.key(0))).reshape(-1)
 
 
 @pytest.mark.parametrize("counts", [(3, 2, 4), (30, 30, 30)])
-def test_each_image_is_predicted_once_from_others(tiny, counts):
-    how, right = _estimate(tiny, _memory, counts)
+def test_each_image_is_predicted_once_from_others(counts):
+    how, right = _estimate(_memory, counts)
     assert how == ("leave-one-out" if sum(counts) <= 64 else "folds") and len(right) == sum(counts)
     assert not right.any()
-    how, right = _estimate(tiny, _nearest_mean, counts, planted=[(0, 1.1)])  # of class 0, looks like class 1
+    how, right = _estimate(_nearest_mean, counts, planted=[(0, 1.1)])  # of class 0, looks like class 1
     assert right.sum() == len(right) - 1
 
 
-def test_a_class_of_one_image_gives_no_more_than_a_bound(tiny):
-    how, right = _estimate(tiny, _nearest_mean, (3, 1, 2))
+def test_a_class_of_one_image_gives_no_more_than_a_bound():
+    how, right = _estimate(_nearest_mean, (3, 1, 2))
     expected = describe(how, right)
     assert (expected["accuracy"], expected["ci95"], expected["upper"]) == (None, None, 1.0)
     assert "new images will not" in sentence(expected)
@@ -55,8 +56,8 @@ def test_a_class_of_one_image_gives_no_more_than_a_bound(tiny):
 
 def test_one_image_has_no_statistics_of_its_own():
     labels = np.repeat(np.arange(3), (3, 2, 4))
-    assert held_out(labels, 5, True)[0] == "folds"
-    assert held_out(labels, 5, False)[0] == "leave-one-out"
+    assert held_out(labels, 5, 4, True)[0] == "folds"
+    assert held_out(labels, 5, 4, False)[0] == "leave-one-out"
 
 
 def test_the_interval_is_that_of_the_literature():

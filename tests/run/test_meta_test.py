@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from atnas_jax import evaluate
-from atnas_jax.adaptation import adapt_architecture, pseudo_episodes
+from atnas_jax.adaptation import adapt_architecture
 from atnas_jax.compiler import compile_on
 from atnas_jax.devices import on_mesh, replicated
 from atnas_jax.evidence import choose
@@ -25,6 +25,7 @@ from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.job.progress import make_progress
 from atnas_jax.job.spaces import hand_made
 from atnas_jax.job.state import init_state
+from atnas_jax.pseudo import needs_copies, pseudo_episodes, pseudo_rows
 from atnas_jax.rng import stream
 from atnas_jax.run.steps import make_programs
 from atnas_jax.search.genetic import genetic
@@ -179,6 +180,7 @@ def test_one_program_chooses_as_each_strategy_alone_would(finished, searched):
     config, (parts, state) = changed(finished.config, {"adapt.margin": -1.0}), searched
     warm, size, labels = warm_population(config, state), config.adapt.population, np.arange(3)
     learner = evaluation_learner(config, parts.space, parts.image_shape, 3)
+    rows = pseudo_rows(labels, config.adapt.folds, config.adapt.copies)
     both = jax.jit(on_mesh(chooser(config, parts), parts.mesh))
     found = {}
     for at_random, strategy, start in (
@@ -188,7 +190,7 @@ def test_one_program_chooses_as_each_strategy_alone_would(finished, searched):
 
         def alone(number, x, y, strategy=strategy, start=start):
             first, second = jax.random.split(stream(config.seed, "adapt", number))
-            pseudo = pseudo_episodes(first, x, y, labels, folds=config.adapt.folds, copies=config.adapt.copies)
+            pseudo = pseudo_episodes(first, x, y, rows, needs_copies(labels))
             rounds = config.adapt.generations
             return adapt_architecture(second, learner, parts.space, strategy, state.meta.params, start, pseudo, rounds)[
                 0
@@ -228,7 +230,7 @@ def test_the_program_of_an_inductive_row_scores_each_query_alone(finished, searc
 
     monkeypatch.setattr(module, "episodes_of", moved)
     # What the program makes accuracies of.
-    monkeypatch.setattr(evaluate, "scores_of", lambda logits, labels: (logits, jnp.float32(0.0)))
+    monkeypatch.setattr(evaluate, "scores_of", lambda logits, *_: (logits, jnp.float32(0.0)))
     score = make_scorer(finished.config, parts, parts.space, normalisation)
     genotypes = jnp.broadcast_to(state.best, (6, len(state.best)))
 

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from atnas_jax.devices import Axis
-from atnas_jax.evaluate import drop_infeasible, evaluate, is_real
-from atnas_jax.meta.losses import mean_of
+from atnas_jax.evaluate import drop_infeasible, evaluate, mean_over, real_episodes
 from atnas_jax.search.variation import Feasible
 from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.types import Array, Episode, MetaLearner, Params, PyTree, Strategy
@@ -65,8 +64,7 @@ def make_generation(
 
     def negative_loss(accuracy: Array, loss: Array) -> Array:
         del accuracy
-        real = is_real(episodes) if learner.padded else None
-        return -jax.vmap(mean_of, in_axes=(0, None))(loss, real)[:, None]
+        return -mean_over(loss, real_episodes(learner, episodes))
 
     def values_of(genotypes: Array) -> Array:
         masks, columns = mask_of(space, genotypes), []

@@ -141,7 +141,9 @@ def place(axis: Axis | None) -> tuple[int, int | Array]:
     return (1, 0) if axis is None else (lax.axis_size(axis), lax.axis_index(axis))
 
 
-def map_rows(f: Callable[[PyTree], PyTree], xs: PyTree, batch: int = 1, axis: Axis | None = None) -> PyTree:
+def map_rows(
+    f: Callable[[PyTree], PyTree], xs: PyTree, batch: int = 1, axis: Axis | None = None, real: Array | None = None
+) -> PyTree:
     """Return f of every row, computed by the devices in equal shares.
 
     Args:
@@ -149,22 +151,43 @@ def map_rows(f: Callable[[PyTree], PyTree], xs: PyTree, batch: int = 1, axis: Ax
         xs: a pytree of arrays [n,...].
         batch: rows that are vmapped together; 1 is a loop.
         axis: the mapped axis or axes of the devices, None on one.
+        real: int32 [], of a loop (`batch` 1): how many of the first rows are, the others being padding, which takes no
+            time and comes out as 0. None: all.
 
     Returns:
         A pytree of arrays [n,...].
     """
+    if real is not None:
+        return _map_real(f, xs, axis, real)
     if axis is None:
         return lax.map(f, xs, batch_size=None if batch == 1 else batch)
     rows = jax.tree.leaves(xs)[0].shape[0]
     devices, number = place(axis)
     share = -(-rows // devices)
     own = jax.tree.map(lambda x: x[jnp.minimum(number * share + jnp.arange(share), rows - 1)], xs)
-    found = _each(f, own) if batch == 1 else lax.map(f, own, batch_size=batch)
+    found = _each(f, own, share) if batch == 1 else lax.map(f, own, batch_size=batch)
     return jax.tree.map(lambda x: x[:rows], lax.all_gather(found, axis, tiled=True))
 
 
-def _each(f: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:
-    """Return f of every row by a loop that stays one, however few its turns.
+def _map_real(f: Callable[[PyTree], PyTree], xs: PyTree, axis: Axis | None, real: Array) -> PyTree:
+    """Return what `map_rows` does, the shares being equal ones of the first `real` rows."""
+    rows = jax.tree.leaves(xs)[0].shape[0]
+    devices, number = place(axis)
+    most, share = -(-rows // devices), jnp.maximum(-(-real // devices), 1)
+    own = jax.tree.map(lambda x: x[jnp.minimum(number * share + jnp.arange(most), rows - 1)], xs)
+    found = _each(f, own, jnp.clip(real - number * share, 0, share))
+    found = jax.tree.map(lambda x: x[None], found) if axis is None else lax.all_gather(found, axis)
+    at = jnp.minimum(jnp.arange(rows), real - 1)
+    behind = jnp.arange(rows) >= real
+
+    def in_order(x):
+        return jnp.where(behind.reshape(-1, *(1,) * (x.ndim - 2)), 0, x[at // share, at % share])
+
+    return jax.tree.map(in_order, found)
+
+
+def _each(f: Callable[[PyTree], PyTree], xs: PyTree, number: int | Array) -> PyTree:
+    """Return f of the first `number` rows, 0 for the others, by a loop that stays one, however few its turns.
 
     XLA dissolves a loop of one turn in what is around it and then rounds otherwise, so the results of a device with one
     row would not be those of a device with two. It cannot know how often a loop turns whose end is behind a barrier.
@@ -178,7 +201,7 @@ def _each(f: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:
         here = f(jax.tree.map(lambda x: x[i], xs), *held)
         return jax.tree.map(lambda all_, one: all_.at[i].set(one), found, here)
 
-    return lax.fori_loop(0, lax.optimization_barrier(jnp.int32(rows)), turn, blank)
+    return lax.fori_loop(0, lax.optimization_barrier(jnp.int32(number)), turn, blank)
 
 
 def sum_rows(f: Callable[[PyTree], PyTree], xs: PyTree, axis: Axis | None = None) -> PyTree:

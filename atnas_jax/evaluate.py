@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from atnas_jax.devices import Axis, map_rows, sum_rows
-from atnas_jax.meta.losses import scores_of
+from atnas_jax.meta.losses import mean_of, scores_of
 from atnas_jax.prefixes import score_tree, scores_by_tree
 from atnas_jax.search.variation import Feasible
 from atnas_jax.types import Array, Episode, Evaluation, MetaLearner, Params
@@ -55,28 +55,35 @@ def evaluate(
     Returns:
         Evaluation.
     """
-    number, tasks = masks.shape[0], episodes.support_y.shape[0]
+    number, tasks, real = masks.shape[0], episodes.support_y.shape[0], real_episodes(learner, episodes)
+
+    def evaluation(right: Array, loss: Array) -> Evaluation:
+        fitness = mean_over(right, real) if objectives is None else objectives(right, loss)
+        return Evaluation(fitness, right, loss)
+
     if scores_by_tree(learner, batch):
-        last = is_real(episodes).sum() if learner.padded else tasks
+        last = tasks if real is None else real.sum()
         found = score_tree(learner, params, masks, episodes, jnp.ones(number, bool), 0, last, axis)
-        return _evaluation(*found, objectives)
+        return evaluation(*found)
 
     def one(pair):
         # Episode by episode, so that equal shares of the pairs hold all genotypes and take equally long.
         episode = jax.tree.map(lambda x: x[pair // number], episodes)
         return score(learner, params, masks[pair % number], episode)
 
-    found = map_rows(one, jnp.arange(number * tasks), batch, axis)
-    return _evaluation(*(x.reshape(tasks, number).T for x in found), objectives)
+    last = None if real is None else real.sum() * number
+    found = map_rows(one, jnp.arange(number * tasks), batch, axis, last)
+    return evaluation(*(x.reshape(tasks, number).T for x in found))
 
 
-def is_real(episodes: Episode) -> Array:
-    """Return which episodes are not padding, bool [T]."""
-    return (episodes.support_y >= 0).any(1)
+def real_episodes(learner: MetaLearner, episodes: Episode) -> Array | None:
+    """Return which episodes are not padding, bool [T]; None: none can be."""
+    return (episodes.support_y >= 0).any(1) if learner.padded else None
 
 
-def _evaluation(right, loss, objectives) -> Evaluation:
-    return Evaluation(right.mean(1, keepdims=True) if objectives is None else objectives(right, loss), right, loss)
+def mean_over(scores: Array, real: Array | None) -> Array:
+    """Return the mean of scores [P,T] over the episodes that are `real`, [P,1]."""
+    return scores.mean(1, keepdims=True) if real is None else jax.vmap(mean_of, (0, None))(scores, real)[:, None]
 
 
 def mask_gradient(

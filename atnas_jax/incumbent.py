@@ -6,6 +6,7 @@ import numpy as np
 import optax
 
 from atnas_jax.devices import map_rows
+from atnas_jax.evaluate import real_episodes
 from atnas_jax.meta.losses import mean_of
 from atnas_jax.search.variation import Feasible
 from atnas_jax.space.slots import SearchSpace, mask_of
@@ -26,7 +27,9 @@ def query_losses(
         logits = learner.solve(params, masks[pair % number], *episode[:3])
         return optax.softmax_cross_entropy_with_integer_labels(logits, episode.query_y)
 
-    found = map_rows(one, jnp.arange(number * tasks), axis=axis)
+    real = real_episodes(learner, episodes)
+    last = None if real is None else real.sum() * number
+    found = map_rows(one, jnp.arange(number * tasks), axis=axis, real=last)
     return jnp.swapaxes(found.reshape(tasks, number, -1), 0, 1)
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from atnas_jax.devices import Axis, map_rows
+from atnas_jax.meta.adapt import marked
 from atnas_jax.meta.losses import cross_entropy
 from atnas_jax.types import Array, Episode, MetaLearner, Model, Params
 
@@ -75,7 +76,7 @@ def grad_norm(learner: MetaLearner) -> Proxy:
 
     def score(params: Params, mask: Array, images: Array, labels: Array) -> Array:
         def loss(adapted):
-            logits = learner.predict(adapted, mask, images, images, labels if learner.padded else None)
+            logits = learner.predict(adapted, mask, images, images, marked(labels, learner.padded))
             return cross_entropy(logits, labels, learner.padded)
 
         return optax.global_norm(jax.grad(loss)(learner.adapt(params, mask, images, labels)))

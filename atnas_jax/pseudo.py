@@ -86,11 +86,11 @@ def pseudo_episodes(key: Array, support_x: Array, support_y: Array, rows: Pseudo
         key: consumed; of moved copies, as folds are the same for every key.
         support_x: float32 [S,H,W,C].
         support_y: int32 [S].
-        rows: from `pseudo_rows`.
+        rows: from `pseudo_rows`, or one episode's, without T.
         moved: whether the queries are moved copies, see `needs_copies`.
 
     Returns:
-        An Episode with a leading T; its labels are -1 where the rows are.
+        An Episode with a leading T, if the rows have one; its labels are -1 where the rows are.
     """
 
     def taken(rows):
@@ -100,5 +100,5 @@ def pseudo_episodes(key: Array, support_x: Array, support_y: Array, rows: Pseudo
     if not moved:
         return episodes
     images = episodes.query_x
-    copies = pseudo_queries(key, images.reshape(-1, *images.shape[2:]), 1)
+    copies = pseudo_queries(key, images.reshape(-1, *support_x.shape[1:]), 1)
     return episodes._replace(query_x=copies.reshape(images.shape))

@@ -46,6 +46,23 @@ def test_rows_are_shared_and_come_back_in_order(shape, batch):
     np.testing.assert_array_equal(map_rows(lambda x: 2 * x, rows), 2 * rows)
 
 
+@pytest.mark.parametrize("shape", [1, 3, (2, 2)])
+def test_padding_behind_the_rows_is_neither_computed_nor_counted(shape):
+    """Devices have equal shares of the real rows alone, each of which says who computed it."""
+    rows = jnp.arange(1.0, 8.0)
+
+    def share(rows, real):
+        return map_rows(lambda x: (jnp.stack([x, -x]), devices.place(AXIS)[1] + 1), rows, axis=AXIS, real=real)
+
+    number = np.prod(shape)
+    for real in range(1, 8):
+        found, who = on(shape, share, rows, jnp.int32(real))
+        np.testing.assert_array_equal(found[:real], np.stack([rows, -rows], 1)[:real])
+        assert not found[real:].any() and not who[real:].any()
+        np.testing.assert_array_equal(who[:real], 1 + np.arange(real) // -(-real // number))
+        np.testing.assert_array_equal(map_rows(lambda x: 2 * x, rows, real=real), 2 * rows * (rows <= real))
+
+
 def test_a_sum_over_rows_does_not_depend_on_the_number_of_devices():
     rows = jax.random.normal(jax.random.key(0), (16, 1000)) * 10.0 ** jax.random.randint(
         jax.random.key(1), (16, 1), -3, 4

@@ -25,7 +25,7 @@ MAY_IMPORT = {  # room of the package -> the rooms that it may import, besides i
     "race": BELOW_3 | {"prefixes", "evaluate"},
     "pseudo": BELOW_3,
     "adaptation": BELOW_3 | {"evaluate"},
-    "incumbent": BELOW_3,
+    "incumbent": BELOW_3 | {"evaluate"},
     "proxies": BELOW_3,
     "job": BELOW_4,
     "novel": BELOW_4 | {"job"},

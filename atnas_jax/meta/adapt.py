@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jax import lax
 
 from atnas_jax.meta.heads import Head, logits_of, without_absent
 from atnas_jax.meta.held import any_leaf, hold, in_norm, norms_of_step, of_task_norm
@@ -46,8 +45,13 @@ class Inner(NamedTuple):
     padded: bool = False
 
 
+def marked(labels: Array, padded: bool) -> Array | None:
+    """Return labels that mark padding by -1, or None where there can be none."""
+    return labels if padded else None
+
+
 def embed_support(model: Model, body: Params, mask: Array, x: Array, labels: Array | None = None) -> Array:
-    """Return the embedding [S,D] of support images, normalised by themselves; `labels` as of `support_of`."""
+    """Return the embedding [S,D] of support images, normalised by themselves; `labels` as of `marked`."""
     return model.apply(body, x, mask, None if labels is None else labels >= 0)
 
 
@@ -75,7 +79,7 @@ def support_of(support: int, queries: int, labels: Array | None = None) -> Refer
 
     Args:
         support, queries: their numbers.
-        labels: int32 [S] of the support, where -1 is padding; None: there is none.
+        labels: int32 [S] of the support, as of `marked`.
     """
     return support if labels is None else jnp.concatenate([labels >= 0, jnp.zeros(queries, bool)])
 
@@ -103,9 +107,9 @@ def make_task(model: Model, head: Head, ways: int, inner: Inner) -> Callable[...
         # A body that stays where it is embeds the support once, for the head and for every step.
         once = head.uses_support or ("body" not in moving and not is_zero(inner.steps))
         body = first_body(params, inner.step_norms)
-        marked = support_y if inner.padded else None
+        labels = marked(support_y, inner.padded)
         if features is None:
-            features = embed_support(model, body, mask, support_x, marked) if once else jnp.zeros((1, model.features))
+            features = embed_support(model, body, mask, support_x, labels) if once else jnp.zeros((1, model.features))
         start = {"body": body, "head": head.build(params["head"], features, support_y, ways)}
         if inner.padded:
             start["head"] = without_absent(start["head"], support_y)
@@ -121,7 +125,7 @@ def make_task(model: Model, head: Head, ways: int, inner: Inner) -> Callable[...
 
         def loss(fast, step):
             now = whole(fast, step)
-            embedding = features if "body" in fixed else embed_support(model, now["body"], mask, support_x, marked)
+            embedding = features if "body" in fixed else embed_support(model, now["body"], mask, support_x, labels)
             return cross_entropy(logits_of(now["head"], embedding), support_y, inner.padded)
 
         optimiser = with_rates(inner.optimiser, params, moving, ways)
@@ -182,40 +186,29 @@ def make_predict(model: Model) -> Callable[..., Array]:
 
 
 def make_solve(
-    model: Model,
-    ways: int,
-    inner: Inner,
-    adapt: Callable[..., Params],
-    predict: Callable[..., Array],
-    every_step: bool = False,
+    model: Model, inner: Inner, adapt: Callable[..., Params], predict: Callable[..., Array], every_step: bool = False
 ) -> Callable[..., Array]:
     """Return solve(params, mask, support_x, support_y, query_x) -> logits float32 [Q,N] after adaptation.
 
     A body that stays where it is embeds support and queries in one pass, if the queries have no say in the statistics.
-    With `every_step` the logits are those after each inner step, [I,Q,N]. An episode that is padding takes no time, and
-    its logits are 0.
+    With `every_step` the logits are those after each inner step, [I,Q,N].
     """
     at_once = embeds_at_once(model, inner)
 
     def solve(params: Params, mask: Array, support_x: Array, support_y: Array, query_x: Array) -> Array:
-        task, marked = (params, mask, support_x, support_y), support_y if inner.padded else None
+        task, labels = (params, mask, support_x, support_y), marked(support_y, inner.padded)
         support, query = None, None
         if at_once:
-            support, query = embed_both(model, first_body(params, inner.step_norms), mask, support_x, query_x, marked)
+            support, query = embed_both(model, first_body(params, inner.step_norms), mask, support_x, query_x, labels)
 
         def logits(adapted):
             if at_once:
                 return logits_of(adapted["head"], query)
-            return predict(adapted, mask, support_x, query_x, marked)
+            return predict(adapted, mask, support_x, query_x, labels)
 
         return adapt(*task, support, logits) if every_step else logits(adapt(*task, support))
 
-    def solve_any(*task: PyTree) -> Array:
-        _, _, _, support_y, query_x = task
-        nothing = jnp.zeros((len(query_x), ways))
-        return lax.cond((support_y >= 0).any(), lambda: solve(*task), lambda: nothing)
-
-    return solve_any if inner.padded else solve
+    return solve
 
 
 def embeds_at_once(model: Model, inner: Inner) -> bool:

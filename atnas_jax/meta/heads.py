@@ -25,7 +25,7 @@ class Head(NamedTuple):
 
     init(key, features D) -> the meta-learned parameters
     build(params, features [S,D], labels [S], ways) -> {"w": [D,N], "b": [N]}; every class needs a support image, as the
-        prototype of one that has none is 0 and may win
+        prototype of one that has none is 0 and may win; or see `without_absent`
     uses_support: whether `build` looks at the support images.
     """
 

@@ -122,7 +122,7 @@ def maml(
         axis: the mapped axis of the devices that share the tasks, see `devices.py`; None is one device.
     """
     adapt, predict = make_adapt(model, head, ways, inner), make_predict(model)
-    solve = make_solve(model, ways, inner, adapt, predict)
+    solve = make_solve(model, inner, adapt, predict)
     taught = distillation(solve, teacher)
 
     def init(key: Array) -> MetaState:
@@ -132,7 +132,7 @@ def maml(
     def step(state: MetaState, masks: Array, episodes: Episode) -> tuple[MetaState, dict[str, Array]]:
         def gradient(first_order: bool, every_step: bool) -> Callable:
             now = inner._replace(first_order=first_order or inner.first_order)
-            run = make_solve(model, ways, now, make_adapt(model, head, ways, now), predict, every_step)
+            run = make_solve(model, now, make_adapt(model, head, ways, now), predict, every_step)
             weights = step_weights(state.step, inner.steps, early.every_step) if every_step else None
             return jax.grad(lambda *task: query_loss(run, weights, taught, *task), has_aux=True)
 

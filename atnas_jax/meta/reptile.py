@@ -45,7 +45,7 @@ def reptile(
         metrics = {"loss": cross_entropy(logits, episode.query_y), "accuracy": accuracy(logits, episode.query_y)}
         return jax.tree.map(jnp.subtract, params, moved), metrics
 
-    solve = make_solve(model, ways, inner, adapt, predict)
+    solve = make_solve(model, inner, adapt, predict)
     step = outer_step(task_gradient, outer, task_batch, axis)
     return MetaLearner(init, adapt, predict, solve, step, padded=inner.padded)
 
@@ -102,7 +102,7 @@ def leap(
         metrics = {"loss": cross_entropy(logits, episode.query_y), "accuracy": accuracy(logits, episode.query_y)}
         return jax.tree.map(jnp.zeros_like, params) | found, metrics
 
-    solve = make_solve(model, ways, inner, adapt, predict)
+    solve = make_solve(model, inner, adapt, predict)
     step = outer_step(task_gradient, outer, task_batch, axis)
     return MetaLearner(init, adapt, predict, solve, step, padded=inner.padded)
 

@@ -155,19 +155,21 @@ def _task_statistics(mean: Array, variance: Array, reference: Reference, norm: P
     statistics are m_BN = mean_D m_IN and v_BN = mean_D v_IN + var_D m_IN.
     """
     if is_marked(reference):
-        rows = reference.sum()
+        marks = reference[:, None, None, None]
+        rows, support, spread = marks.sum(), jnp.where(marks, mean, 0), jnp.where(marks, variance, 0)
 
         def over_support(values):
-            return jnp.where(reference[:, None, None, None], values, 0).sum(0, keepdims=True) / rows
+            return jnp.where(marks, values, 0).sum(0, keepdims=True) / rows
     else:
-        rows = mean[:reference].shape[0]
+        support, spread = mean[:reference], variance[:reference]
+        rows = support.shape[0]
 
         def over_support(values):
-            return values[:reference].mean(0, keepdims=True)
+            return values.mean(0, keepdims=True)
 
     share = jax.nn.sigmoid(norm["task_scale"] * rows + norm["task_offset"]).astype(mean.dtype)
-    mean_all = over_support(mean)
-    variance_all = over_support(variance + jnp.square(mean - mean_all))
+    mean_all = over_support(support)
+    variance_all = over_support(spread + jnp.square(support - mean_all))
     mixed = share * mean_all + (1 - share) * mean
     spread = share * (variance_all + jnp.square(mean_all - mixed))
     return mixed, spread + (1 - share) * (variance + jnp.square(mean - mixed))

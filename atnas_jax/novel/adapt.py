@@ -63,8 +63,9 @@ def make_adapter(network: MetaNetwork | str, *, estimate: bool = False, **option
     """Return adapter(support_images, support_labels, query_images, *, seed=0) -> Adapted, for many tasks.
 
     It compiles for the first task of each size: supports of up to 8, 16, 32, 64 and 100 images share programs, whatever
-    their classes and counts are, if all have a class of a single image or none has. With pad=False it compiles for each
-    set of counts of images a class; tasks are then up to 1.7 times as fast.
+    their classes and counts are, if all have a class of a single image or none has (with a limit, for each number of
+    classes). With pad=False, and with `batch_transductive` normalisation, it compiles for each set of numbers of images
+    and classes.
 
     Args: as of `adapt`.
     """

@@ -20,7 +20,7 @@ from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.meta.heads import ABSENT
 from atnas_jax.nets.norm import is_transductive
 from atnas_jax.novel.meta_network import flatten, nest
-from atnas_jax.novel.padding import FEW_IMAGES, filled, padded_size
+from atnas_jax.novel.padding import FEW_IMAGES, filled, more_images, padded_size
 from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.space.text import space_from_dict, space_to_dict, to_json, to_text
 from atnas_jax.types import Array, Params
@@ -151,8 +151,8 @@ def make_predictor(
         found, marked, images, ways = [], None, len(support_x), weights["head"]["b"].shape[0]
         if may_pad and images <= FEW_IMAGES:
             size = padded_size(images)
-            marked, support_x = filled(np.zeros(images, np.int32), size, value=-1), filled(support_x, size)
-            weights = weights | {"head": _with_absent(weights["head"], max(size, ways))}
+            marked, support_x = filled(np.zeros(images, np.int32), size, value=-1), more_images(support_x, size)
+            weights = weights | {"head": _with_absent(weights["head"], size)}
         for first in range(0, len(query_x), QUERY_CHUNK):
             chunk = query_x[first : first + QUERY_CHUNK]
             size = 1 << (len(chunk) - 1).bit_length() if may_pad else len(chunk)
@@ -166,7 +166,7 @@ def make_predictor(
 def _with_absent(head: Params, ways: int) -> Params:
     """Return a head with further classes, up to `ways`, that are none."""
     w, b = map(np.asarray, (head["w"], head["b"]))
-    return {"w": filled(w, len(w), ways), "b": filled(b, ways, value=ABSENT)}
+    return {"w": filled(w, len(w), ways, value=0), "b": filled(b, ways, value=ABSENT)}
 
 
 def as_images(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:

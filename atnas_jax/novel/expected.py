@@ -14,7 +14,7 @@ from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.types import Array, MetaLearner, Params
 
 CHEAP = 64  # support images up to which each is left out alone, a `padded_size`
-COPIES = "moved copies"
+FOLDS, ALONE, COPIES = "folds", "leave-one-out", "moved copies"  # how support images are held out
 Z95 = 1.959964  # of the normal distribution
 
 
@@ -33,9 +33,9 @@ def held_out(labels: np.ndarray, folds: int, copies: int, transductive: bool) ->
     if needs_copies(labels):
         return COPIES, pseudo_rows(labels, folds, copies)
     if len(labels) > CHEAP or transductive:
-        return "folds", pseudo_rows(labels, folds, copies)
+        return FOLDS, pseudo_rows(labels, folds, copies)
     rows = np.arange(len(labels))
-    return "leave-one-out", PseudoRows(np.stack([np.delete(rows, row) for row in rows]), rows[:, None])
+    return ALONE, PseudoRows(np.stack([np.delete(rows, row) for row in rows]), rows[:, None])
 
 
 def make_estimate(space: SearchSpace, learner: MetaLearner, moved: bool, axis: str | None) -> Callable[..., Array]:
@@ -52,11 +52,12 @@ def make_estimate(space: SearchSpace, learner: MetaLearner, moved: bool, axis: s
         mask = mask_of(space, genotype)
 
         def one(rows: PseudoRows) -> Array:
-            one_row = jax.tree.map(lambda at: at[None], rows)
-            episode = jax.tree.map(lambda leaf: leaf[0], pseudo_episodes(key, x, y, one_row, moved))
+            episode = pseudo_episodes(key, x, y, rows, moved)
             return learner.solve(params, mask, *episode[:3]).argmax(-1) == episode.query_y
 
-        return map_rows(one, jax.tree.map(jnp.asarray, rows), axis=axis)
+        rows = jax.tree.map(jnp.asarray, rows)
+        last = (rows.learn >= 0).any(1).sum() if learner.padded else None
+        return map_rows(one, rows, axis=axis, real=last)
 
     return estimate
 

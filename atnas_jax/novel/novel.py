@@ -16,7 +16,7 @@ from atnas_jax.job.trial import trial_to_dict
 from atnas_jax.novel.adapted_network import AdaptedNetwork, as_float, as_images, make_predictor
 from atnas_jax.novel.expected import describe
 from atnas_jax.novel.meta_network import MetaNetwork
-from atnas_jax.novel.padding import FEW_IMAGES, lay_out
+from atnas_jax.novel.padding import lay_out
 from atnas_jax.novel.programs import Programs, make_programs
 from atnas_jax.novel.support import Choice, Task
 from atnas_jax.pseudo import PseudoRows
@@ -26,6 +26,7 @@ from atnas_jax.space.text import to_text
 from atnas_jax.types import Params
 
 LIMITS = ("max_params", "max_macs", "max_latency_ms")
+QUICK_IMAGES = 100  # of a support: a search on as many takes less time than the compiler saves by optimising little
 Fit = Callable[..., AdaptedNetwork]
 
 
@@ -77,9 +78,9 @@ def make_fit(
         max_params, max_macs, max_latency_ms: limits of the chosen architecture for the task's own number of classes;
             None is the config's, of the protocol's classes.
         estimate: whether to estimate the accuracy to expect, see `expected.py`.
-        pad: fill supports of up to 100 images up to 8, 16, 32, 64 or 128, so that a task of other numbers of images and
-            classes hardly ever compiles; without, and with `batch_transductive` normalisation, every set of counts of
-            images a class does, and then takes less time.
+        pad: fill supports of up to 100 images up to 8, 16, 32, 64 or 128, so that tasks of many numbers of images and
+            classes share programs, see `lay_out`; without, and with `batch_transductive` normalisation, a task of other
+            numbers is compiled for, and is then faster. Predictions, which take little, are always made so.
         once: it is for one task, on which less compiling is worth more than a faster search.
         clock: gets the seconds of compiling, see `compiled`.
 
@@ -102,25 +103,24 @@ def make_fit(
         _check_ways(network.config, ways := int(labels.max()) + 1)
         order = np.argsort(labels, kind="stable")
         images, labels = np.asarray(images)[order], labels[order].astype(np.int32)
-        form, sheet = lay_out(network.config, as_float(images, network.normalise), labels, pad)
-        # Compiling of which little is optimised is saved more than a search on few images takes longer for it.
-        quickly = once and not network.config.adapt.seconds and len(labels) <= FEW_IMAGES
-        kind = form, ways if limited else None, quickly
-        if kind not in known:
-            known[kind] = make_programs(network, *kind, clock)
-        programs, before, seconds = known[kind], clock["compile_s"], stopwatch(clock)
-        sheet = jax.tree.map(jnp.asarray, sheet)
+        kind, support = lay_out(network.config, as_float(images, network.normalise), labels, pad)
+        quickly = once and not network.config.adapt.seconds and len(labels) <= QUICK_IMAGES
+        made = kind, ways if limited else None, quickly
+        if made not in known:
+            known[made] = make_programs(network, *made, clock)
+        programs, before, seconds = known[made], clock["compile_s"], stopwatch(clock)
+        support = jax.tree.map(jnp.asarray, support)
         warm = programs.repair(network.population[: network.config.adapt.population])
         count = functools.partial(count_cost, network.config, network.space, network.image_shape, ways)
         _check_limits(limits, programs, count, warm)
-        task = Task(stream(seed, "adapt"), network.params, sheet.x, sheet.y, sheet.search, warm[0])
+        task = Task(stream(seed, "adapt"), network.params, support.x, support.y, support.search, warm[0])
         keeps = trial is not None and trial.keeps(int(np.bincount(labels).min()))
         choice, rounds = _kept(task) if keeps else _search(programs, task, warm, network.config.adapt, seconds)
         chosen, genotype = seconds(), np.asarray(choice.genotype)
         _check_limits(limits, programs, count, genotype[None])
-        weights = jax.block_until_ready(programs.learn(network.params, genotype, sheet.x, sheet.y))
+        weights = jax.block_until_ready(programs.learn(network.params, genotype, support.x, support.y))
         learned = seconds()
-        expected = _expected(programs, form.how, task, genotype, sheet.estimate) if estimate else None
+        expected = _expected(programs, kind.how, task, genotype, support.estimate) if estimate else None
         about = _about(network.space, choice, count(genotype), len(labels), expected) | {
             "generations": rounds,
             "evaluations": rounds * network.config.adapt.population,
@@ -139,7 +139,7 @@ def make_fit(
 
 
 def _of_classes(weights: Params, ways: int) -> Params:
-    """Return adapted weights without the classes that padding has added to the head."""
+    """Return adapted weights without the classes that padding has added to the head; nothing is compiled for it."""
     head = {name: jnp.asarray(np.asarray(leaf)[..., :ways]) for name, leaf in weights["head"].items()}
     return weights | {"head": head}
 

@@ -9,22 +9,22 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.nets.norm import is_transductive
-from atnas_jax.novel.expected import COPIES, held_out
+from atnas_jax.novel.expected import ALONE, held_out
 from atnas_jax.pseudo import PseudoRows, needs_copies, pseudo_rows
 
 SMALLEST = 8  # rows
-FEW_IMAGES = 100  # of a support: a search on as many takes less time than compiling for them alone
+FEW_IMAGES = 100  # of a support: a search on as many takes less time than compiling for their number alone
 
 
-class Form(NamedTuple):
-    """What decides the programs of a task besides the shapes of its `Sheet`."""
+class Kind(NamedTuple):
+    """What decides the programs of a task besides the shapes of its `Support`."""
 
     ways: int  # N of the learner, the most classes that there may be
     how: str  # see `held_out`
     padded: bool
 
 
-class Sheet(NamedTuple):
+class Support(NamedTuple):
     """A support set as programs take it."""
 
     x: np.ndarray  # float32 [S,H,W,C], class by class
@@ -38,17 +38,24 @@ def padded_size(rows: int) -> int:
     return max(SMALLEST, 1 << (rows - 1).bit_length())
 
 
-def filled(values: np.ndarray, *sizes: int, value: float = 0) -> np.ndarray:
+def more_images(x: np.ndarray, size: int) -> np.ndarray:
+    """Return images [n,H,W,C] and the last one again behind them, `size` in all; it is no wilder than an image."""
+    return x[np.minimum(np.arange(size), len(x) - 1)]
+
+
+def filled(values: np.ndarray, *sizes: int, value: float) -> np.ndarray:
     """Return values with `value` behind them along the leading axes, which are then of these sizes."""
     behind = [(0, size - have) for size, have in zip(sizes, values.shape, strict=False)]
     return np.pad(values, behind + [(0, 0)] * (values.ndim - len(behind)), constant_values=value)
 
 
-def lay_out(config: ConfigDict, x: np.ndarray, labels: np.ndarray, pad: bool) -> tuple[Form, Sheet]:
+def lay_out(config: ConfigDict, x: np.ndarray, labels: np.ndarray, pad: bool) -> tuple[Kind, Support]:
     """Return a support set as programs take it.
 
-    Padding would count where queries are normalised by each other, and where there are many images it would cost more
-    than it saves; there the sizes are the task's own.
+    Tasks share programs whose supports are filled up to the same size, if all have a class of a single image or none
+    has; where one has, and others many, the number of moved copies may be a size more. Padding would count where
+    queries are normalised by each other, and where there are many images it would cost more than it saves; there the
+    sizes are the task's own.
 
     Args:
         config: of the meta-network.
@@ -60,14 +67,14 @@ def lay_out(config: ConfigDict, x: np.ndarray, labels: np.ndarray, pad: bool) ->
     search, ways = pseudo_rows(labels, adapt.folds, adapt.copies), int(labels.max()) + 1
     how, estimate = held_out(labels, adapt.folds, adapt.copies, transductive)
     if not pad or transductive or len(labels) > FEW_IMAGES:
-        return Form(ways, how, False), Sheet(x, labels, search, estimate)
+        return Kind(ways, how, False), Support(x, labels, search, estimate)
     size, moved = padded_size(len(labels)), needs_copies(labels)
     most = size if moved else size // 2  # classes, and images that a fold holds out
-    queries = max(most * adapt.copies, padded_size(search.held.shape[1])) if moved else most
-    search = _filled_rows(search, 1 if moved else adapt.folds, size, queries)
-    estimate = _filled_rows(estimate, size, size, 1) if how not in (COPIES, "folds") else search
+    queries = padded_size(max(most * adapt.copies, search.held.shape[1])) if moved else most
+    search = _filled_rows(search, 1 if moved else min(adapt.folds, most), size, queries)
+    estimate = _filled_rows(estimate, size, size, 1) if how == ALONE else search
     ways = ways if config.learner.head == "matrix" else most
-    return Form(ways, how, True), Sheet(filled(x, size), filled(labels, size, value=-1), search, estimate)
+    return Kind(ways, how, True), Support(more_images(x, size), filled(labels, size, value=-1), search, estimate)
 
 
 def _filled_rows(rows: PseudoRows, episodes: int, learn: int, held: int) -> PseudoRows:

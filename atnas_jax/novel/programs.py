@@ -13,7 +13,7 @@ from atnas_jax.job.costs import share_of_limits
 from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.novel.expected import COPIES, make_estimate
 from atnas_jax.novel.meta_network import MetaNetwork
-from atnas_jax.novel.padding import Form
+from atnas_jax.novel.padding import Kind
 from atnas_jax.novel.support import make_support_search
 from atnas_jax.search.genetic import genetic
 from atnas_jax.search.repair import cheaper, repaired
@@ -21,7 +21,7 @@ from atnas_jax.space.slots import mask_of
 
 
 class Programs(NamedTuple):
-    """The programs of tasks of one `Form`, each compiled at its first call for each set of sizes.
+    """The programs of tasks of one `Kind`, each compiled at its first call for each set of sizes.
 
     repair(population int32 [n,E]) -> the same within the limits, where there are any
     first, step, decide, choose: of `SupportSearch`
@@ -41,22 +41,27 @@ class Programs(NamedTuple):
 
 
 def make_programs(
-    network: MetaNetwork, form: Form, classes: int | None, quickly: bool, clock: dict[str, float]
+    network: MetaNetwork, kind: Kind, classes: int | None, quickly: bool, clock: dict[str, float]
 ) -> Programs:
-    """Return the programs of tasks of a form.
+    """Return the programs of tasks of a kind.
 
     Args:
         network: a meta-network.
-        form: of the tasks.
+        kind: of the tasks.
         classes: where the limits are those of a task, its number of classes; None: they are the run's.
         quickly: see `options_for`.
         clock: see `compiled`.
+
+    Raises:
+        ValueError: a learner of one's own knows no padding.
     """
-    space, shape, (ways, how, padded) = network.space, network.image_shape, form
+    space, shape, (ways, how, padded) = network.space, network.image_shape, kind
     config = network.config.copy_and_resolve_references()
     if classes is not None:
         config.protocol.ways = classes
     learner = evaluation_learner(config, space, shape, ways, padded=padded)
+    if learner.padded != padded:
+        raise ValueError(f"learner.name {config.learner.name!r} does not leave padding out; give pad=False")
     used, size = share_of_limits(config, space, shape, network.latency), config.adapt.population
     feasible = None if used is None else lambda genotypes: used(genotypes) <= 1
     strategy = genetic(space, population=size, elites=min(2, size - 1), feasible=feasible)

@@ -89,14 +89,6 @@ def test_padding_changes_nothing(name, space, net, options, episode):
     )
 
 
-def test_an_episode_of_padding_alone_takes_no_step(episode):
-    _, learner = learners("maml", CHAIN, "support")
-    params = jax.jit(learner.init)(jax.random.key(0)).params
-    nothing = jnp.full_like(episode.support_y, -1)
-    mask = mask_of(CHAIN, random_genotypes(jax.random.key(2), CHAIN, 1)[0])
-    assert not jax.jit(learner.solve)(params, mask, episode.support_x, nothing, episode.query_x).any()
-
-
 def test_queries_that_would_be_normalised_by_padding_are_refused():
     model = make_supernet(CHAIN, IMAGE, normalisation="batch_transductive")
     with pytest.raises(ValueError, match="'batch_transductive' would see padding; give padded=False"):

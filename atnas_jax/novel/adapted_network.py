@@ -20,7 +20,7 @@ from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.meta.heads import ABSENT
 from atnas_jax.nets.norm import is_transductive
 from atnas_jax.novel.meta_network import flatten, nest
-from atnas_jax.novel.padding import FEW_IMAGES, filled, more_images, padded_size
+from atnas_jax.novel.padding import FEW_IMAGES, filled, filled_size, more_images
 from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.space.text import space_from_dict, space_to_dict, to_json, to_text
 from atnas_jax.types import Array, Params
@@ -150,7 +150,7 @@ def make_predictor(
     def predictor(weights, genotype, support_x, query_x) -> np.ndarray:
         found, marked, images, ways = [], None, len(support_x), weights["head"]["b"].shape[0]
         if may_pad and images <= FEW_IMAGES:
-            size = padded_size(images)
+            size = filled_size(images)
             marked, support_x = filled(np.zeros(images, np.int32), size, value=-1), more_images(support_x, size)
             weights = weights | {"head": _with_absent(weights["head"], size)}
         for first in range(0, len(query_x), QUERY_CHUNK):

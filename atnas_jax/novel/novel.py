@@ -78,7 +78,7 @@ def make_fit(
         max_params, max_macs, max_latency_ms: limits of the chosen architecture for the task's own number of classes;
             None is the config's, of the protocol's classes.
         estimate: whether to estimate the accuracy to expect, see `expected.py`.
-        pad: fill supports of up to 100 images up to 8, 16, 32, 64 or 128, so that tasks of many numbers of images and
+        pad: fill supports of up to 100 images up to 8, 16, 32, 64 or 100, so that tasks of many numbers of images and
             classes share programs, see `lay_out`; without, and with `batch_transductive` normalisation, a task of other
             numbers is compiled for, and is then faster. Predictions, which take little, are always made so.
         once: it is for one task, on which less compiling is worth more than a faster search.

@@ -38,6 +38,11 @@ def padded_size(rows: int) -> int:
     return max(SMALLEST, 1 << (rows - 1).bit_length())
 
 
+def filled_size(images: int) -> int:
+    """Return how many images a support of so many, `FEW_IMAGES` at most, is filled up to."""
+    return min(padded_size(images), FEW_IMAGES)
+
+
 def more_images(x: np.ndarray, size: int) -> np.ndarray:
     """Return images [n,H,W,C] and the last one again behind them, `size` in all; it is no wilder than an image."""
     return x[np.minimum(np.arange(size), len(x) - 1)]
@@ -68,7 +73,7 @@ def lay_out(config: ConfigDict, x: np.ndarray, labels: np.ndarray, pad: bool) ->
     how, estimate = held_out(labels, adapt.folds, adapt.copies, transductive)
     if not pad or transductive or len(labels) > FEW_IMAGES:
         return Kind(ways, how, False), Support(x, labels, search, estimate)
-    size, moved = padded_size(len(labels)), needs_copies(labels)
+    size, moved = filled_size(len(labels)), needs_copies(labels)
     most = size if moved else size // 2  # classes, and images that a fold holds out
     queries = padded_size(max(most * adapt.copies, search.held.shape[1])) if moved else most
     search = _filled_rows(search, 1 if moved else min(adapt.folds, most), size, queries)

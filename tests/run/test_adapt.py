@@ -89,29 +89,6 @@ def test_an_adapter_compiles_once_for_all_tasks_of_as_many_images(adapted, netwo
     assert adapter(support[:9], np.arange(9) % 8, queries).compile_s > 0  # copies stand in for what a class lacks
 
 
-@pytest.mark.parametrize(
-    ("counts", "score"), [(COUNTS, "loss"), ((2, 2), "mix"), ((1, 5, 1), "loss"), (COUNTS, "grad_norm")]
-)
-def test_padding_changes_no_answer(network, task, counts, score):
-    """The search tells the best of all from the next by 0.001 nats and more, where rounding is 1e-6."""
-    support, labels, queries, _ = task
-    config = network.config.copy_and_resolve_references()
-    config.adapt.score, network = score, network._replace(config=config)
-    rows = np.concatenate([np.flatnonzero(labels == label)[:count] for label, count in enumerate(counts)])
-    assert np.bincount(labels[rows]).tolist() == [min(pair) for pair in zip(counts, COUNTS, strict=False)]
-    plain, padded = (
-        make_adapter(network, estimate=True, pad=pad)(support[rows], labels[rows], queries) for pad in (False, True)
-    )
-    assert plain.genotype == padded.genotype
-    np.testing.assert_allclose(padded.probabilities, plain.probabilities, atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), plain.weights, padded.weights)
-    one, other = plain.network.about, padded.network.about
-    assert one["expected"] == other["expected"] and one["found"] == other["found"]
-    assert (one["params"], one["macs"]) == (other["params"], other["macs"])
-    for name in one["found_is_better_by"] or ():
-        assert one["found_is_better_by"][name] == pytest.approx(other["found_is_better_by"][name], abs=1e-5)
-
-
 def test_two_of_the_classes_with_a_search_of_ones_own_size(network, task):
     support, labels, queries, truth = task
     found = adapt(network, support[labels != 1], labels[labels != 1] // 2, queries, generations=1, population=2)

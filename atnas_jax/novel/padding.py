@@ -9,8 +9,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from atnas_jax.nets.norm import is_transductive
-from atnas_jax.novel.expected import ALONE, held_out
-from atnas_jax.pseudo import PseudoRows, needs_copies, pseudo_rows
+from atnas_jax.novel.expected import ALONE, COPIES, held_out
+from atnas_jax.pseudo import PseudoRows, pseudo_rows
 
 SMALLEST = 8  # rows
 FEW_IMAGES = 100  # of a support: a search on as many takes less time than compiling for their number alone
@@ -73,7 +73,7 @@ def lay_out(config: ConfigDict, x: np.ndarray, labels: np.ndarray, pad: bool) ->
     how, estimate = held_out(labels, adapt.folds, adapt.copies, transductive)
     if not pad or transductive or len(labels) > FEW_IMAGES:
         return Kind(ways, how, False), Support(x, labels, search, estimate)
-    size, moved = filled_size(len(labels)), needs_copies(labels)
+    size, moved = filled_size(len(labels)), how == COPIES
     most = size if moved else size // 2  # classes, and images that a fold holds out
     queries = padded_size(max(most * adapt.copies, search.held.shape[1])) if moved else most
     search = _filled_rows(search, 1 if moved else min(adapt.folds, most), size, queries)

@@ -151,8 +151,8 @@ def map_rows(
         xs: a pytree of arrays [n,...].
         batch: rows that are vmapped together; 1 is a loop.
         axis: the mapped axis or axes of the devices, None on one.
-        real: int32 [], of a loop (`batch` 1): how many of the first rows are, the others being padding, which takes no
-            time and comes out as 0. None: all.
+        real: int32 [], of a loop (`batch` 1) alone: how many of the first rows are, the others being padding, which
+            takes no time and comes out as 0. None: all.
 
     Returns:
         A pytree of arrays [n,...].
@@ -181,7 +181,7 @@ def _map_real(f: Callable[[PyTree], PyTree], xs: PyTree, axis: Axis | None, real
     behind = jnp.arange(rows) >= real
 
     def in_order(x):
-        return jnp.where(behind.reshape(-1, *(1,) * (x.ndim - 2)), 0, x[at // share, at % share])
+        return jnp.where(behind.reshape(-1, *(1,) * (x.ndim - 2)), jnp.zeros((), x.dtype), x[at // share, at % share])
 
     return jax.tree.map(in_order, found)
 

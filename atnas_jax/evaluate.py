@@ -58,6 +58,7 @@ def evaluate(
     number, tasks, real = masks.shape[0], episodes.support_y.shape[0], real_episodes(learner, episodes)
 
     def evaluation(right: Array, loss: Array) -> Evaluation:
+        right, loss = (x if real is None else jnp.where(real, x, 0) for x in (right, loss))
         fitness = mean_over(right, real) if objectives is None else objectives(right, loss)
         return Evaluation(fitness, right, loss)
 
@@ -71,7 +72,7 @@ def evaluate(
         episode = jax.tree.map(lambda x: x[pair // number], episodes)
         return score(learner, params, masks[pair % number], episode)
 
-    last = None if real is None else real.sum() * number
+    last = None if real is None or batch > 1 else real.sum() * number
     found = map_rows(one, jnp.arange(number * tasks), batch, axis, last)
     return evaluation(*(x.reshape(tasks, number).T for x in found))
 

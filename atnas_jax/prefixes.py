@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from atnas_jax.devices import Axis, place
-from atnas_jax.meta.adapt import marked, support_of
+from atnas_jax.meta.adapt import real_rows, support_of
 from atnas_jax.meta.losses import scores_of
 from atnas_jax.types import Array, Episode, MetaLearner, Params, PyTree
 
@@ -89,7 +89,7 @@ def tree_of(kinds: Array, member: Array) -> tuple[Array, Array]:
 def _walk(learner, params, prepared, masks, ends, episode, start, stop) -> Scores:
     """Return the scores float32 [P] of the sorted masks start..stop-1 on an episode, 0 of the others."""
     (body, solve), at, support_y = learner.blockwise, jnp.arange(len(masks)), episode.support_y
-    reference = support_of(len(support_y), len(episode.query_y), marked(support_y, learner.padded))
+    reference = support_of(len(support_y), len(episode.query_y), real_rows(support_y, learner.padded))
 
     def below(block: int, value: PyTree, start: Array, stop: Array, found: Scores) -> Scores:
         if block == len(body.blocks):

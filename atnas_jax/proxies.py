@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import optax
 
 from atnas_jax.devices import Axis, map_rows
-from atnas_jax.meta.adapt import marked
 from atnas_jax.meta.losses import cross_entropy
 from atnas_jax.types import Array, Episode, MetaLearner, Model, Params
 
@@ -76,8 +75,8 @@ def grad_norm(learner: MetaLearner) -> Proxy:
 
     def score(params: Params, mask: Array, images: Array, labels: Array) -> Array:
         def loss(adapted):
-            logits = learner.predict(adapted, mask, images, images, marked(labels, learner.padded))
-            return cross_entropy(logits, labels, learner.padded)
+            real = (labels >= 0,) if learner.padded else ()
+            return cross_entropy(learner.predict(adapted, mask, images, images, *real), labels, learner.padded)
 
         return optax.global_norm(jax.grad(loss)(learner.adapt(params, mask, images, labels)))
 

@@ -97,8 +97,8 @@ class MetaLearner(NamedTuple):
     init(key) -> MetaState
     adapt(params, mask [E,O], support_x, support_y) -> adapted parameters of this task, of whose classes each
         needs a support image
-    predict(adapted, mask [E,O], support_x, query_x, support_y=None) -> logits float32 [Q,N]; with labels, support rows
-        of label -1 are padding
+    predict(adapted, mask [E,O], support_x, query_x) -> logits float32 [Q,N]; one that is `padded` takes as a fifth
+        argument which support images are real, bool [S]
     solve(params, mask [E,O], support_x, support_y, query_x) -> logits float32 [Q,N], those of predict after adapt
     step(state, masks [T,E,O], episodes [T,...]) -> (MetaState, metrics)
     blockwise: `solve` block by block; None where that is not possible, see `make_blockwise`

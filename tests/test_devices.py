@@ -52,11 +52,15 @@ def test_padding_behind_the_rows_is_neither_computed_nor_counted(shape):
     rows = jnp.arange(1.0, 8.0)
 
     def share(rows, real):
-        return map_rows(lambda x: (jnp.stack([x, -x]), devices.place(AXIS)[1] + 1), rows, axis=AXIS, real=real)
+        def one(x):
+            return jnp.stack([x, -x]), devices.place(AXIS)[1] + 1, x > 0
+
+        return map_rows(one, rows, axis=AXIS, real=real)
 
     number = np.prod(shape)
-    for real in range(1, 8):
-        found, who = on(shape, share, rows, jnp.int32(real))
+    for real in range(8):
+        found, who, positive = on(shape, share, rows, jnp.int32(real))
+        assert positive.dtype == bool and positive.tolist() == (np.arange(7) < real).tolist()
         np.testing.assert_array_equal(found[:real], np.stack([rows, -rows], 1)[:real])
         assert not found[real:].any() and not who[real:].any()
         np.testing.assert_array_equal(who[:real], 1 + np.arange(real) // -(-real // number))

@@ -122,4 +122,5 @@ def test_padding_scores_nothing_and_changes_no_score(name, episodes):
     found = jax.jit(lambda *args: evaluate(other, *args))(params, masks, jax.tree.map(filled, episodes))
     np.testing.assert_allclose(found.loss[:, :T], expected.loss, rtol=1e-5)
     np.testing.assert_allclose(found.accuracy[:, :T], expected.accuracy, atol=1e-6)
+    np.testing.assert_allclose(found.fitness, expected.fitness, atol=1e-6)
     assert not found.loss[:, T:].any() and not found.accuracy[:, T:].any()

@@ -45,43 +45,43 @@ class Inner(NamedTuple):
     padded: bool = False
 
 
-def marked(labels: Array, padded: bool) -> Array | None:
-    """Return labels that mark padding by -1, or None where there can be none."""
-    return labels if padded else None
+def real_rows(labels: Array, padded: bool) -> Array | None:
+    """Return which rows are not padding, bool [n], by their labels int32 [n], or None where there can be none."""
+    return labels >= 0 if padded else None
 
 
-def embed_support(model: Model, body: Params, mask: Array, x: Array, labels: Array | None = None) -> Array:
-    """Return the embedding [S,D] of support images, normalised by themselves; `labels` as of `marked`."""
-    return model.apply(body, x, mask, None if labels is None else labels >= 0)
+def embed_support(model: Model, body: Params, mask: Array, x: Array, real: Array | None = None) -> Array:
+    """Return the embedding [S,D] of support images, normalised by themselves; `real` as of `real_rows`."""
+    return model.apply(body, x, mask, real)
 
 
 def embed_query(
-    model: Model, body: Params, mask: Array, support_x: Array, query_x: Array, labels: Array | None = None
+    model: Model, body: Params, mask: Array, support_x: Array, query_x: Array, real: Array | None = None
 ) -> Array:
     """Return the embedding [Q,D] of queries; only a normalisation by the support needs the support images."""
     if model.normalisation not in ("support", "tasknorm"):
         return model.apply(body, query_x, mask, None)
-    return embed_both(model, body, mask, support_x, query_x, labels)[1]
+    return embed_both(model, body, mask, support_x, query_x, real)[1]
 
 
 def embed_both(
-    model: Model, body: Params, mask: Array, support_x: Array, query_x: Array, labels: Array | None = None
+    model: Model, body: Params, mask: Array, support_x: Array, query_x: Array, real: Array | None = None
 ) -> tuple[Array, Array]:
     """Return the embeddings [S,D] and [Q,D] in one pass; batch statistics, if any, are those of the support."""
     rows = support_x.shape[0]
     both = jnp.concatenate([support_x, query_x])
-    embedded = model.apply(body, both, mask, support_of(rows, len(query_x), labels))
+    embedded = model.apply(body, both, mask, support_of(rows, len(query_x), real))
     return embedded[:rows], embedded[rows:]
 
 
-def support_of(support: int, queries: int, labels: Array | None = None) -> Reference:
+def support_of(support: int, queries: int, real: Array | None = None) -> Reference:
     """Return which rows are support images, where so many stand before so many queries.
 
     Args:
         support, queries: their numbers.
-        labels: int32 [S] of the support, as of `marked`.
+        real: of the support, as of `real_rows`.
     """
-    return support if labels is None else jnp.concatenate([labels >= 0, jnp.zeros(queries, bool)])
+    return support if real is None else jnp.concatenate([real, jnp.zeros(queries, bool)])
 
 
 class Task(NamedTuple):
@@ -107,9 +107,9 @@ def make_task(model: Model, head: Head, ways: int, inner: Inner) -> Callable[...
         # A body that stays where it is embeds the support once, for the head and for every step.
         once = head.uses_support or ("body" not in moving and not is_zero(inner.steps))
         body = first_body(params, inner.step_norms)
-        labels = marked(support_y, inner.padded)
+        real = real_rows(support_y, inner.padded)
         if features is None:
-            features = embed_support(model, body, mask, support_x, labels) if once else jnp.zeros((1, model.features))
+            features = embed_support(model, body, mask, support_x, real) if once else jnp.zeros((1, model.features))
         start = {"body": body, "head": head.build(params["head"], features, support_y, ways)}
         if inner.padded:
             start["head"] = without_absent(start["head"], support_y)
@@ -125,7 +125,7 @@ def make_task(model: Model, head: Head, ways: int, inner: Inner) -> Callable[...
 
         def loss(fast, step):
             now = whole(fast, step)
-            embedding = features if "body" in fixed else embed_support(model, now["body"], mask, support_x, labels)
+            embedding = features if "body" in fixed else embed_support(model, now["body"], mask, support_x, real)
             return cross_entropy(logits_of(now["head"], embedding), support_y, inner.padded)
 
         optimiser = with_rates(inner.optimiser, params, moving, ways)
@@ -174,13 +174,10 @@ def first_body(params: Params, step_norms: bool) -> Params:
 
 
 def make_predict(model: Model) -> Callable[..., Array]:
-    """Return predict(adapted, mask, support_x, query_x, support_y=None) -> logits float32 [Q,N], see `MetaLearner`."""
+    """Return predict(adapted, mask, support_x, query_x, real=None) -> logits float32 [Q,N], see `MetaLearner`."""
 
-    def predict(
-        adapted: Params, mask: Array, support_x: Array, query_x: Array, support_y: Array | None = None
-    ) -> Array:
-        embedded = embed_query(model, adapted["body"], mask, support_x, query_x, support_y)
-        return logits_of(adapted["head"], embedded)
+    def predict(adapted: Params, mask: Array, support_x: Array, query_x: Array, real: Array | None = None) -> Array:
+        return logits_of(adapted["head"], embed_query(model, adapted["body"], mask, support_x, query_x, real))
 
     return predict
 
@@ -196,15 +193,15 @@ def make_solve(
     at_once = embeds_at_once(model, inner)
 
     def solve(params: Params, mask: Array, support_x: Array, support_y: Array, query_x: Array) -> Array:
-        task, labels = (params, mask, support_x, support_y), marked(support_y, inner.padded)
+        task, real = (params, mask, support_x, support_y), real_rows(support_y, inner.padded)
         support, query = None, None
         if at_once:
-            support, query = embed_both(model, first_body(params, inner.step_norms), mask, support_x, query_x, labels)
+            support, query = embed_both(model, first_body(params, inner.step_norms), mask, support_x, query_x, real)
 
         def logits(adapted):
             if at_once:
                 return logits_of(adapted["head"], query)
-            return predict(adapted, mask, support_x, query_x, labels)
+            return predict(adapted, mask, support_x, query_x, real)
 
         return adapt(*task, support, logits) if every_step else logits(adapt(*task, support))
 

@@ -46,7 +46,7 @@ def adapt_folder(network: str, support: str, query: str, out: str, *, seed: int 
         query: a flat folder of images, or class folders (then accuracy is told), or an npz.
         out: folder to write into, made where absent; see `write_outcome`.
         seed: of the search.
-        options: generations, population, seconds, max_params, max_macs, max_latency_ms; see `make_fit`.
+        options: generations, population, seconds, max_params, max_macs, max_latency_ms, pad; see `make_fit`.
 
     Returns:
         What adaptation.json holds.

@@ -23,7 +23,7 @@ from atnas_jax.novel.meta_network import flatten, nest
 from atnas_jax.novel.padding import FEW_IMAGES, filled, filled_size, more_images
 from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.space.text import space_from_dict, space_to_dict, to_json, to_text
-from atnas_jax.types import Array, Params
+from atnas_jax.types import Array, MetaLearner, Params
 
 FILE = "weights.npz"
 VERSION = 1
@@ -122,42 +122,47 @@ def load_adapted(path: str) -> AdaptedNetwork:
 
 
 def _restored(weights, genotype, support_x, support_y, classes, space, image_shape, normalise, config, about):
-    predictor = make_predictor(config, space, image_shape, {"compile_s": 0.0})
+    predictor = make_predictor(config, space, predicting_learner(config, space, image_shape), {"compile_s": 0.0})
     given = (weights, genotype, support_x, support_y, classes, space, image_shape, normalise, config, about)
     return AdaptedNetwork(*given, predictor)
 
 
-def make_predictor(
-    config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int], clock: dict[str, float]
-) -> Predictor:
+def predicting_learner(config: ConfigDict, space: SearchSpace, image_shape: tuple[int, int, int]) -> MetaLearner:
+    """Return a learner of a meta-network that predicts, and leaves padding out where it knows how to."""
+    pads = not is_transductive(config.net.normalisation)
+    return evaluation_learner(config, space, image_shape, config.protocol.ways, padded=pads)  # ways predict nothing
+
+
+def make_predictor(config: ConfigDict, space: SearchSpace, learner: MetaLearner, clock: dict[str, float]) -> Predictor:
     """Return predictor(weights, genotype, support_x, query_x) -> probabilities float32 [n,N], compiled late.
 
     Queries go in chunks; the last is padded to a power of two, and so are a small support and the classes, so that few
     sizes compile, where padding has no say.
 
     Args:
-        config, space, image_shape: of the meta-network.
+        config, space: of the meta-network.
+        learner: from `predicting_learner`.
         clock: see `compiled`.
     """
-    learner = evaluation_learner(config, space, image_shape, config.protocol.ways)  # whose ways predict nothing
     may_pad = not is_transductive(config.net.normalisation)
 
-    def predict(weights: Params, genotype: Array, support_x: Array, query_x: Array, support_y: Array | None) -> Array:
-        return jax.nn.softmax(learner.predict(weights, mask_of(space, genotype), support_x, query_x, support_y))
+    def predict(weights: Params, genotype: Array, support_x: Array, query_x: Array, *real: Array) -> Array:
+        return jax.nn.softmax(learner.predict(weights, mask_of(space, genotype), support_x, query_x, *real))
 
     program = compiled(predict, clock)
 
     def predictor(weights, genotype, support_x, query_x) -> np.ndarray:
-        found, marked, images, ways = [], None, len(support_x), weights["head"]["b"].shape[0]
-        if may_pad and images <= FEW_IMAGES:
+        found, real, images, ways = [], (), len(support_x), weights["head"]["b"].shape[0]
+        if learner.padded and images <= FEW_IMAGES:
             size = filled_size(images)
-            marked, support_x = filled(np.zeros(images, np.int32), size, value=-1), more_images(support_x, size)
+            real, support_x = (np.arange(size) < images,), more_images(support_x, size)
             weights = weights | {"head": _with_absent(weights["head"], size)}
+        fixed = jax.tree.map(jnp.asarray, (weights, genotype, support_x))
         for first in range(0, len(query_x), QUERY_CHUNK):
             chunk = query_x[first : first + QUERY_CHUNK]
             size = 1 << (len(chunk) - 1).bit_length() if may_pad else len(chunk)
             padded = np.concatenate([chunk, np.repeat(chunk[:1], size - len(chunk), 0)])
-            found.append(np.asarray(program(weights, genotype, support_x, padded, marked))[: len(chunk), :ways])
+            found.append(np.asarray(program(*fixed, padded, *real))[: len(chunk), :ways])
         return np.concatenate(found)
 
     return predictor

@@ -13,7 +13,7 @@ from atnas_jax.job.compiled import stopwatch
 from atnas_jax.job.config import check_config
 from atnas_jax.job.costs import count_cost
 from atnas_jax.job.trial import trial_to_dict
-from atnas_jax.novel.adapted_network import AdaptedNetwork, as_float, as_images, make_predictor
+from atnas_jax.novel.adapted_network import AdaptedNetwork, as_float, as_images, make_predictor, predicting_learner
 from atnas_jax.novel.expected import describe
 from atnas_jax.novel.meta_network import MetaNetwork
 from atnas_jax.novel.padding import lay_out
@@ -26,7 +26,7 @@ from atnas_jax.space.text import to_text
 from atnas_jax.types import Params
 
 LIMITS = ("max_params", "max_macs", "max_latency_ms")
-QUICK_IMAGES = 100  # of a support: a search on as many takes less time than the compiler saves by optimising little
+QUICK_IMAGES = 100  # of a support: a search on more takes longer than the compiler saves by optimising little
 Fit = Callable[..., AdaptedNetwork]
 
 
@@ -40,7 +40,7 @@ def adapt_to(
         images: uint8 [S,H,W] or [S,H,W,C] of any size, C 1 or 3.
         labels: [S], text or numbers, at least two different ones; classes may have unequal counts.
         seed: of the search.
-        options: generations, population, seconds, max_params, max_macs, max_latency_ms, estimate; see `make_fit`.
+        options: generations, population, seconds, max_params, max_macs, max_latency_ms, estimate, pad; see `make_fit`.
 
     Raises:
         ValueError: one line that says what does not fit.
@@ -80,7 +80,8 @@ def make_fit(
         estimate: whether to estimate the accuracy to expect, see `expected.py`.
         pad: fill supports of up to 100 images up to 8, 16, 32, 64 or 100, so that tasks of many numbers of images and
             classes share programs, see `lay_out`; without, and with `batch_transductive` normalisation, a task of other
-            numbers is compiled for, and is then faster. Predictions, which take little, are always made so.
+            numbers is compiled for, and is then faster: it has more generations in so many `seconds`. Predictions,
+            which take little, are always made so.
         once: it is for one task, on which less compiling is worth more than a faster search.
         clock: gets the seconds of compiling, see `compiled`.
 
@@ -95,7 +96,8 @@ def make_fit(
     # Who asks for a search gets one, by a setting of the run too that no trial could keep.
     asked = network.config.adapt.seconds or any(value is not None for value in given.values())
     trial = None if asked else network.trial
-    predictor = make_predictor(network.config, network.space, network.image_shape, clock)
+    learner = predicting_learner(network.config, network.space, network.image_shape)
+    predictor, pad = make_predictor(network.config, network.space, learner, clock), pad and learner.padded
 
     def fit(images, labels, classes=None, *, seed: int = 0) -> AdaptedNetwork:
         labels = np.asarray(labels)
@@ -103,13 +105,13 @@ def make_fit(
         _check_ways(network.config, ways := int(labels.max()) + 1)
         order = np.argsort(labels, kind="stable")
         images, labels = np.asarray(images)[order], labels[order].astype(np.int32)
-        kind, support = lay_out(network.config, as_float(images, network.normalise), labels, pad)
+        kind, laid = lay_out(network.config, as_float(images, network.normalise), labels, pad)
         quickly = once and not network.config.adapt.seconds and len(labels) <= QUICK_IMAGES
         made = kind, ways if limited else None, quickly
         if made not in known:
             known[made] = make_programs(network, *made, clock)
         programs, before, seconds = known[made], clock["compile_s"], stopwatch(clock)
-        support = jax.tree.map(jnp.asarray, support)
+        support = jax.tree.map(jnp.asarray, laid)
         warm = programs.repair(network.population[: network.config.adapt.population])
         count = functools.partial(count_cost, network.config, network.space, network.image_shape, ways)
         _check_limits(limits, programs, count, warm)
@@ -119,8 +121,9 @@ def make_fit(
         chosen, genotype = seconds(), np.asarray(choice.genotype)
         _check_limits(limits, programs, count, genotype[None])
         weights = jax.block_until_ready(programs.learn(network.params, genotype, support.x, support.y))
+        weights = _of_classes(weights, ways) if kind.padded else weights
         learned = seconds()
-        expected = _expected(programs, kind.how, task, genotype, support.estimate) if estimate else None
+        expected = _expected(programs, kind.how, task, genotype, laid.estimate) if estimate else None
         about = _about(network.space, choice, count(genotype), len(labels), expected) | {
             "generations": rounds,
             "evaluations": rounds * network.config.adapt.population,
@@ -131,7 +134,7 @@ def make_fit(
         }
         classes = np.arange(ways) if classes is None else np.asarray(classes)
         return AdaptedNetwork(
-            _of_classes(weights, ways), genotype, images, labels, classes, network.space, network.image_shape,
+            weights, genotype, images, labels, classes, network.space, network.image_shape,
             network.normalise, network.config, about, predictor,
         )  # fmt: skip
 
@@ -147,7 +150,7 @@ def _of_classes(weights: Params, ways: int) -> Params:
 def _expected(programs: Programs, how: str, task: Task, genotype: np.ndarray, rows: PseudoRows) -> dict[str, Any]:
     """Return what `describe` says of the estimate."""
     given = (task.params, genotype, task.support_x, task.support_y, rows, stream(task.key, "expected"))
-    return describe(how, np.asarray(programs.estimate(*given))[np.asarray(rows.held) >= 0])
+    return describe(how, np.asarray(programs.estimate(*given))[rows.held >= 0])
 
 
 def _about(

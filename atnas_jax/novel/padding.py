@@ -13,7 +13,7 @@ from atnas_jax.novel.expected import ALONE, COPIES, held_out
 from atnas_jax.pseudo import PseudoRows, pseudo_rows
 
 SMALLEST = 8  # rows
-FEW_IMAGES = 100  # of a support: a search on as many takes less time than compiling for their number alone
+FEW_IMAGES = 100  # of a support: filled up, a search on many more takes seconds longer, as compiling anew does
 
 
 class Kind(NamedTuple):

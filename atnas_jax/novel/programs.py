@@ -51,17 +51,12 @@ def make_programs(
         classes: where the limits are those of a task, its number of classes; None: they are the run's.
         quickly: see `options_for`.
         clock: see `compiled`.
-
-    Raises:
-        ValueError: a learner of one's own knows no padding.
     """
     space, shape, (ways, how, padded) = network.space, network.image_shape, kind
     config = network.config.copy_and_resolve_references()
     if classes is not None:
         config.protocol.ways = classes
     learner = evaluation_learner(config, space, shape, ways, padded=padded)
-    if learner.padded != padded:
-        raise ValueError(f"learner.name {config.learner.name!r} does not leave padding out; give pad=False")
     used, size = share_of_limits(config, space, shape, network.latency), config.adapt.population
     feasible = None if used is None else lambda genotypes: used(genotypes) <= 1
     strategy = genetic(space, population=size, elites=min(2, size - 1), feasible=feasible)

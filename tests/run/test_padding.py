@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from atnas_jax.novel import programs
+from atnas_jax.novel import adapted_network, programs
 from atnas_jax.novel.adapt import make_adapter
 from atnas_jax.novel.meta_network import load_meta_network
 from atnas_jax.novel.padding import FEW_IMAGES, SMALLEST, filled_size, lay_out
@@ -101,6 +101,7 @@ def same_answers(adapters, task):
     one, other = plain.network.about, padded.network.about
     for name in ("expected", "found", "params", "macs", "support_images"):
         assert one[name] == other[name]
+    assert (one["found_is_better_by"] is None) == (other["found_is_better_by"] is None)
     for name in one["found_is_better_by"] or ():
         assert one["found_is_better_by"][name] == pytest.approx(other["found_is_better_by"][name], abs=1e-5)
 
@@ -113,6 +114,7 @@ def same_answers(adapters, task):
         ((1, 5, 1), {}),
         ((1, 1, 1, 1, 7), {"adapt.score": "naswot"}),
         ((3, 2, 5), {"adapt.score": "grad_norm", "adapt.folds": 2}),
+        ((4, 2, 3), {"learner.name": "maml"}),  # pair by pair, where anil scores by a tree
         ((4,) * 17, {}),  # 68 images, more than are left out one by one
     ],
 )
@@ -138,7 +140,22 @@ def test_limits_are_those_of_each_task(network, classes):
 
 def test_a_learner_that_knows_no_padding_is_not_given_any(network, classes, monkeypatch):
     known = programs.evaluation_learner
-    monkeypatch.setattr(programs, "evaluation_learner", lambda *args, padded, **options: known(*args, **options))
-    with pytest.raises(ValueError, match="does not leave padding out; give pad=False"):
-        make_adapter(network)(*task_of(classes, (2, 2)))
-    assert make_adapter(network, pad=False)(*task_of(classes, (2, 2))).params > 0
+
+    def unpadded(*args, padded, **options):
+        learner = known(*args, **options)
+
+        def adapt(params, mask, x, y):
+            assert x.shape[0] == 4
+            return learner.adapt(params, mask, x, y)
+
+        def predict(adapted, mask, support_x, query_x):
+            assert support_x.shape[0] == 4
+            return learner.predict(adapted, mask, support_x, query_x)
+
+        return learner._replace(adapt=adapt, predict=predict)
+
+    task = task_of(classes, (2, 2))
+    expected = make_adapter(network)(*task)
+    for module in (programs, adapted_network):
+        monkeypatch.setattr(module, "evaluation_learner", unpadded)
+    np.testing.assert_allclose(make_adapter(network)(*task).probabilities, expected.probabilities, atol=1e-5)

@@ -104,3 +104,22 @@ def test_of_two_losses_the_finite_one_is_taken_and_of_none_the_shared_best_is_ke
 def test_a_shared_best_beyond_the_limits_is_not_kept_and_no_other_taken():
     assert _taken(0.0, 2.0, feasible=lambda genotypes: genotypes[:, 1] == 1) == 1.0
     assert _taken(0.5, 0.0, feasible=lambda genotypes: genotypes[:, 1] == 0) == 0.0
+
+
+def test_padding_has_no_say():
+    """The found one is clearly better on the real queries, and diverges on those that are padding."""
+
+    def solve(params, mask, x, y, query_x):
+        spoiled = jnp.where(mask[1, 1] > 0, jnp.nan, 0.0)
+        loss = jnp.where(query_x[:, 0, 0, 0] > 0, 2.0 - mask[1, 1], spoiled)
+        return jnp.stack([jnp.zeros_like(loss), loss], -1)
+
+    images = jnp.broadcast_to(
+        (jnp.arange(20) < IMAGES)[None, :, None, None, None].astype(jnp.float32), (1, 20, 1, 1, 1)
+    )
+    labels = jnp.where(jnp.arange(20) < IMAGES, 0, -1)[None]
+    learner = MetaLearner(None, None, None, solve, None, padded=True)
+    arguments = (learner, SPACE, {}, BEST, OTHER, Episode(images, labels, images, labels))
+    genotype, gain = keep_unless_better(*arguments, jnp.where(labels < 0, -1, jnp.arange(20)), 20, 2.0)
+    np.testing.assert_array_equal(genotype, OTHER)
+    assert np.isfinite(gain).all() and float(gain[0]) > 0.5

@@ -63,9 +63,9 @@ def make_adapter(network: MetaNetwork | str, *, estimate: bool = False, **option
     """Return adapter(support_images, support_labels, query_images, *, seed=0) -> Adapted, for many tasks.
 
     Supports of up to 100 images are filled up to 8, 16, 32, 64 or 100, which changes results by rounding alone. It
-    compiles once for each of these; apart for tasks with a class of one image, and there again where another has many; with a limit for each
-    number of classes. With pad=False, and with `batch_transductive` normalisation, it compiles for each set of numbers
-    of images and classes.
+    compiles once for each of these: apart for tasks with a class of one image, and there again where another has many;
+    with a limit for each number of classes. With pad=False, and with `batch_transductive` normalisation, it compiles
+    for each set of numbers of images and classes.
 
     Args: as of `adapt`.
     """

@@ -14,7 +14,7 @@ from atnas_jax.devices import Axis, map_rows, sum_rows
 from atnas_jax.meta.losses import mean_of, scores_of
 from atnas_jax.prefixes import score_tree, scores_by_tree
 from atnas_jax.search.variation import Feasible
-from atnas_jax.types import Array, Episode, Evaluation, MetaLearner, Params
+from atnas_jax.types import Array, Episode, Evaluation, MetaLearner, Params, PyTree
 
 
 def score(learner: MetaLearner, params: Params, mask: Array, episode: Episode) -> tuple[Array, Array]:
@@ -67,14 +67,37 @@ def evaluate(
         found = score_tree(learner, params, masks, episodes, jnp.ones(number, bool), 0, last, axis)
         return evaluation(*found)
 
+    def one(mask, episode):
+        return score(learner, params, mask, episode)
+
+    return evaluation(*map_pairs(one, masks, episodes, batch, axis, real))
+
+
+def map_pairs(
+    f: Callable[[Array, Episode], PyTree],
+    masks: Array,
+    episodes: Episode,
+    batch: int = 1,
+    axis: Axis | None = None,
+    real: Array | None = None,
+) -> PyTree:
+    """Return f of every mask and episode, a pytree of arrays [P,T,...].
+
+    Args:
+        f: mask float32 [E,O] and one episode -> a pytree of arrays.
+        masks, episodes, batch, axis: as of `evaluate`.
+        real: of `real_episodes`; in a loop, the others take no time and come out as 0.
+    """
+    number, tasks = masks.shape[0], episodes.support_y.shape[0]
+
     def one(pair):
         # Episode by episode, so that equal shares of the pairs hold all genotypes and take equally long.
         episode = jax.tree.map(lambda x: x[pair // number], episodes)
-        return score(learner, params, masks[pair % number], episode)
+        return f(masks[pair % number], episode)
 
     last = None if real is None or batch > 1 else real.sum() * number
     found = map_rows(one, jnp.arange(number * tasks), batch, axis, last)
-    return evaluation(*(x.reshape(tasks, number).T for x in found))
+    return jax.tree.map(lambda x: jnp.swapaxes(x.reshape(tasks, number, *x.shape[1:]), 0, 1), found)
 
 
 def real_episodes(learner: MetaLearner, episodes: Episode) -> Array | None:

@@ -1,12 +1,10 @@
 """Whether an architecture found on one task's support is better than the shared best one by more than chance."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from atnas_jax.devices import map_rows
-from atnas_jax.evaluate import real_episodes
+from atnas_jax.evaluate import map_pairs, real_episodes
 from atnas_jax.meta.losses import mean_of
 from atnas_jax.search.variation import Feasible
 from atnas_jax.space.slots import SearchSpace, mask_of
@@ -20,17 +18,12 @@ def query_losses(
 
     That of a query which is padding means nothing.
     """
-    number, tasks = masks.shape[0], episodes.support_y.shape[0]
 
-    def one(pair: Array) -> Array:
-        episode = jax.tree.map(lambda x: x[pair // number], episodes)
-        logits = learner.solve(params, masks[pair % number], *episode[:3])
+    def losses(mask: Array, episode: Episode) -> Array:
+        logits = learner.solve(params, mask, *episode[:3])
         return optax.softmax_cross_entropy_with_integer_labels(logits, episode.query_y)
 
-    real = real_episodes(learner, episodes)
-    last = None if real is None else real.sum() * number
-    found = map_rows(one, jnp.arange(number * tasks), axis=axis, real=last)
-    return jnp.swapaxes(found.reshape(tasks, number, -1), 0, 1)
+    return map_pairs(losses, masks, episodes, axis=axis, real=real_episodes(learner, episodes))
 
 
 def paired_difference(differences: Array, sources: Array, images: int) -> tuple[Array, Array]:

@@ -156,7 +156,7 @@ def _task_statistics(mean: Array, variance: Array, reference: Reference, norm: P
     """
     if is_marked(reference):
         marks = reference[:, None, None, None]
-        rows, support, spread = marks.sum(), jnp.where(marks, mean, 0), jnp.where(marks, variance, 0)
+        rows, support, spread = marks.sum(), jnp.where(marks, mean, 0), variance
 
         def over_support(values):
             return jnp.where(marks, values, 0).sum(0, keepdims=True) / rows

@@ -20,7 +20,7 @@ from atnas_jax.job.learners import evaluation_learner
 from atnas_jax.meta.heads import ABSENT
 from atnas_jax.nets.norm import is_transductive
 from atnas_jax.novel.meta_network import flatten, nest
-from atnas_jax.novel.padding import FEW_IMAGES, filled, filled_size, more_images
+from atnas_jax.novel.padding import FEW_IMAGES, filled, filled_size, more_images, power_of_two
 from atnas_jax.space.slots import SearchSpace, mask_of
 from atnas_jax.space.text import space_from_dict, space_to_dict, to_json, to_text
 from atnas_jax.types import Array, MetaLearner, Params
@@ -160,9 +160,8 @@ def make_predictor(config: ConfigDict, space: SearchSpace, learner: MetaLearner,
         fixed = jax.tree.map(jnp.asarray, (weights, genotype, support_x))
         for first in range(0, len(query_x), QUERY_CHUNK):
             chunk = query_x[first : first + QUERY_CHUNK]
-            size = 1 << (len(chunk) - 1).bit_length() if may_pad else len(chunk)
-            padded = np.concatenate([chunk, np.repeat(chunk[:1], size - len(chunk), 0)])
-            found.append(np.asarray(program(*fixed, padded, *real))[: len(chunk), :ways])
+            queries = more_images(chunk, power_of_two(len(chunk))) if may_pad else chunk
+            found.append(np.asarray(program(*fixed, queries, *real))[: len(chunk), :ways])
         return np.concatenate(found)
 
     return predictor

@@ -111,16 +111,16 @@ def make_fit(
         if made not in known:
             known[made] = make_programs(network, *made, clock)
         programs, before, seconds = known[made], clock["compile_s"], stopwatch(clock)
-        support = jax.tree.map(jnp.asarray, laid)
+        x, y, rows = jax.tree.map(jnp.asarray, (laid.x, laid.y, laid.search))
         warm = programs.repair(network.population[: network.config.adapt.population])
         count = functools.partial(count_cost, network.config, network.space, network.image_shape, ways)
         _check_limits(limits, programs, count, warm)
-        task = Task(stream(seed, "adapt"), network.params, support.x, support.y, support.search, warm[0])
+        task = Task(stream(seed, "adapt"), network.params, x, y, rows, warm[0])
         keeps = trial is not None and trial.keeps(int(np.bincount(labels).min()))
         choice, rounds = _kept(task) if keeps else _search(programs, task, warm, network.config.adapt, seconds)
         chosen, genotype = seconds(), np.asarray(choice.genotype)
         _check_limits(limits, programs, count, genotype[None])
-        weights = jax.block_until_ready(programs.learn(network.params, genotype, support.x, support.y))
+        weights = jax.block_until_ready(programs.learn(network.params, genotype, x, y))
         weights = _of_classes(weights, ways) if kind.padded else weights
         learned = seconds()
         expected = _expected(programs, kind.how, task, genotype, laid.estimate) if estimate else None

@@ -33,9 +33,14 @@ class Support(NamedTuple):
     estimate: PseudoRows
 
 
+def power_of_two(rows: int) -> int:
+    """Return the least power of two that is not below so many rows, at least 1."""
+    return 1 << (rows - 1).bit_length()
+
+
 def padded_size(rows: int) -> int:
     """Return how many rows so many are filled up to: a power of two, at least `SMALLEST`."""
-    return max(SMALLEST, 1 << (rows - 1).bit_length())
+    return max(SMALLEST, power_of_two(rows))
 
 
 def filled_size(images: int) -> int:

@@ -16,6 +16,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from atnas_jax.evidence import choose
+from atnas_jax.novel.meta_network import MetaNetwork, load_meta_network
 from atnas_jax.run import units
 from atnas_jax.run.search import across_task_search
 
@@ -68,6 +69,13 @@ def tiny_data(tmp_path_factory) -> Path:
         np.savez(folder / "tiny.npz", images=images.astype(np.uint8), labels=labels, class_split=SPLIT)
 
     return once(tmp_path_factory, "data", fill) / "tiny.npz"
+
+
+@pytest.fixture(scope="session")
+def classes(tiny_data) -> np.ndarray:
+    """The images of `tiny_data` by class, uint8 [20,10,10,10]; those of meta_test are the last six."""
+    with np.load(tiny_data) as file:
+        return file["images"].reshape(len(SPLIT), 10, 10, 10)
 
 
 @pytest.fixture(scope="session")
@@ -128,6 +136,12 @@ def finished(tiny, tmp_path_factory) -> Finished:
     """A run of the whole tiny config, whose compilations were counted."""
     config = tiny()
     return _finished(config, once(tmp_path_factory, "finished", lambda folder: _watched_run(config, folder)))
+
+
+@pytest.fixture(scope="module")
+def network(finished) -> MetaNetwork:
+    """The meta-network of the finished run."""
+    return load_meta_network(finished.workdir)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from atnas_jax.novel import novel
 from atnas_jax.novel.adapt import adapt, make_adapter
 from atnas_jax.novel.adapt_folder import adapt_folder
 from atnas_jax.novel.adapted_network import load_adapted
-from atnas_jax.novel.meta_network import load_meta_network, save_meta_network
+from atnas_jax.novel.meta_network import save_meta_network
 from atnas_jax.space.cost import cost_model
 from atnas_jax.space.text import parse
 
@@ -29,16 +29,9 @@ COUNTS = (3, 2, 5)  # support images of each class
 
 
 @pytest.fixture(scope="module")
-def network(finished):
-    """The meta-network of the finished run."""
-    return load_meta_network(finished.workdir)
-
-
-@pytest.fixture(scope="module")
-def task(tiny_data):
+def task(classes):
     """Support images and labels of three meta_test classes with unequal counts, queries and their labels."""
-    with np.load(tiny_data) as file:
-        classes = file["images"].reshape(20, 10, 10, 10)[14:17]
+    classes = classes[14:17]
     support = np.concatenate([rows[:count] for rows, count in zip(classes, COUNTS, strict=True)])
     queries = np.concatenate([rows[5:] for rows in classes])
     return support, np.repeat(np.arange(3), COUNTS), queries, np.repeat(np.arange(3), 5)

@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,13 +14,11 @@ COUNTS = (3, 2, 5)  # support images of each class
 
 
 @pytest.fixture(scope="module")
-def folders(tiny_data, tmp_path_factory):
+def folders(classes, tmp_path_factory):
     """Class folders of a few images for each of three classes, and a flat folder of queries."""
     root = tmp_path_factory.mktemp("folders")
-    with np.load(tiny_data) as file:
-        classes = file["images"].reshape(20, 10, 10, 10)[14:17]
     (root / "query").mkdir()
-    for label, rows in enumerate(classes):
+    for label, rows in enumerate(classes[14:17]):
         (root / "support" / f"kind{label}").mkdir(parents=True)
         for number in range(COUNTS[label]):
             Image.fromarray(rows[number]).save(root / "support" / f"kind{label}" / f"{number}.png")

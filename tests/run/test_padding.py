@@ -6,7 +6,6 @@ import pytest
 
 from atnas_jax.novel import adapted_network, programs
 from atnas_jax.novel.adapt import make_adapter
-from atnas_jax.novel.meta_network import load_meta_network
 from atnas_jax.novel.padding import FEW_IMAGES, SMALLEST, filled_size, lay_out
 
 
@@ -64,19 +63,6 @@ def test_a_head_of_fixed_ways_stays_as_it_is(tiny):
     labels = np.repeat(np.arange(3), 2).astype(np.int32)
     kind, _ = lay_out(tiny({"learner.head": "matrix"}), np.zeros((6, 1, 1, 1), np.float32), labels, pad=True)
     assert kind.ways == 3
-
-
-@pytest.fixture(scope="module")
-def network(finished):
-    """The meta-network of the finished run."""
-    return load_meta_network(finished.workdir)
-
-
-@pytest.fixture(scope="module")
-def classes(tiny_data):
-    """Ten images of each of 20 classes."""
-    with np.load(tiny_data) as file:
-        return file["images"].reshape(20, 10, 10, 10)
 
 
 def task_of(classes, counts):
